@@ -1,0 +1,32 @@
+"""Animals with Attributes 1: 40 seen and 10 unseen animals, 85 attributes.
+
+TODO
+"""
+
+from demjax.train.config import default_config, variant
+
+
+def get_config(arg=""):
+    config = default_config()
+    config.data.name = "AWA1"
+    config.task.update(score="cosine", loss_form="paper", l2=0.02, semantics_scale="sqrt")
+    config.model.update(hidden=1200, init="he")
+    config.train.update(batching="class_sums", batch_size=0, passes_per_epoch=50, epochs=16)
+    config.optimizer.update(name="adam", learning_rate=1e-3, schedule="constant")
+    config.select.grid = (
+        ("task.l2", (0.02, 0.2, 1.0)),
+        ("task.score", ("cosine", "euclidean")),
+        ("optimizer.learning_rate", (3e-4, 1e-3)),
+    )
+    return variant(config, arg, {"released": released})
+
+
+def released(config):
+    """The script `AwA1_GBU.py` of the authors, setting by setting; 1,000,680 updates."""
+    config.data.semantics = "att"
+    config.task.update(score="euclidean", loss_form="released", l2=1e-3, semantics_scale="none")
+    config.model.update(hidden=1600, init="released")
+    config.train.update(batching="examples", batch_size=64, passes_per_epoch=4, epochs=807)
+    config.optimizer.update(name="adam", learning_rate=1e-4, schedule="constant")
+    config.train.checkpoint_every = 10
+    config.evaluate.every = 1  # as the script does: about every 1000 updates, on the test set

@@ -1,0 +1,32 @@
+"""CUB-200-2011: 150 seen and 50 unseen birds, 312 attributes.
+
+TODO
+"""
+
+from demjax.train.config import default_config, variant
+
+
+def get_config(arg=""):
+    config = default_config()
+    config.data.name = "CUB"
+    config.task.update(score="cosine", loss_form="paper", l2=0.02, semantics_scale="sqrt")
+    config.model.update(hidden=1200, init="he")
+    config.train.update(batching="class_sums", batch_size=0, passes_per_epoch=50, epochs=16)
+    config.optimizer.update(name="adam", learning_rate=1e-3, schedule="constant")
+    config.select.grid = (
+        ("task.l2", (0.02, 0.2, 1.0)),
+        ("task.score", ("cosine", "euclidean")),
+        ("optimizer.learning_rate", (3e-4, 1e-3)),
+    )
+    return variant(config, arg, {"released": released})
+
+
+def released(config):
+    """The script `CUB1_GBU.py` of the authors, setting by setting; 1,000,035 updates."""
+    config.data.semantics = "att"
+    config.task.update(score="cosine", loss_form="released", l2=1e-2, semantics_scale="none")
+    config.model.update(hidden=1200, init="released")
+    config.train.update(batching="examples", batch_size=100, passes_per_epoch=15, epochs=939)
+    config.optimizer.update(name="adam", learning_rate=1e-5, schedule="constant")
+    config.train.checkpoint_every = 10
+    config.evaluate.every = 1  # as the script does: about every 1000 updates, on the test set

@@ -1,0 +1,20 @@
+"""demjax: zero-shot learning in JAX. Queries and a gallery meet in one space; the nearest item is the answer.
+
+Axis letters, the same in every shape annotation and docstring:
+
+    b  batch            q  queries          g  gallery (classes, captions ...)
+    c  classes          n  images           d  width of the space searched (usually visual features)
+    a  attributes or any other semantic width                 h  hidden units
+    k  neighbours       t  time             m  vectors per query
+
+Rooms, from the ground up; imports only go down (tests/floors_test.py):
+
+    0  mesh, checks                     devices; errors a person can act on
+    1  models, losses, search, hubness, metrics    pure functions on arrays
+    2  data                             the outside world becomes checked arrays
+    3  tasks                            one readable file per paper
+    4  train                            runs any task, names none
+    5  main, tables                     the command line
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,50 @@
+"""Rows for training. A row is a group of `weight` images of one class: its mean and its scatter.
+
+An image is a group of one; with least squares a whole class may be one group, and the loss and its
+gradient stay exact: sum_i ||x_i - f||^2 = n ||mean - f||^2 + scatter.
+"""
+
+import numpy as np
+
+from demjax.data.dataset import Dataset
+
+Rows = dict[str, np.ndarray]
+
+
+def examples(dataset: Dataset) -> Rows:
+    """One row per training image."""
+    ids = dataset.splits["trainval"]
+    n = len(ids)
+    return _with_empty_row(
+        features=dataset.features[ids],
+        label=dataset.labels[ids],
+        weight=np.ones(n, np.float32),
+        scatter=np.zeros(n, np.float32),
+    )
+
+
+def class_sums(dataset: Dataset) -> Rows:
+    """One row per seen class: mean, number of images, sum of squared distances to the mean."""
+    ids = dataset.splits["trainval"]
+    labels = dataset.labels[ids]
+    means, weights, scatters = [], [], []
+    for c in dataset.seen:  # class by class: no float64 copy of all features at once
+        x = dataset.features[ids[labels == c]].astype(np.float64)
+        means.append(x.mean(axis=0))
+        weights.append(len(x))
+        scatters.append(np.square(x - means[-1]).sum())
+    return _with_empty_row(
+        features=np.array(means, np.float32),
+        label=dataset.seen,
+        weight=np.array(weights, np.float32),
+        scatter=np.array(scatters, np.float32),
+    )
+
+
+BATCHING = {"examples": examples, "class_sums": class_sums}
+
+
+def _with_empty_row(**rows: np.ndarray) -> Rows:
+    """Appends a row of zeros: weight 0 counts for nothing, so incomplete batches are padded with its id."""
+    padded = {k: np.concatenate([v, np.zeros_like(v[:1])]) for k, v in rows.items()}
+    return padded | {"label": padded["label"].astype(np.int32)}

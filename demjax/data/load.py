@@ -1,0 +1,105 @@
+"""One door to every data set: planted, or files in the xlsa17 layout through their TFDS builder."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from demjax.checks import UserError, choose
+from demjax.data import synthetic, xlsa17
+from demjax.data.dataset import Dataset
+
+FOLDS = ("test", "val")
+
+
+def load(
+    name: str,
+    *,
+    dir: str = "",
+    features: str = "res101",
+    semantics: str = "att",
+    split: str = "auto",
+    fold: str = "test",
+    planted: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Loads a set by name.
+
+    Args:
+      name: `planted`, one of CUB, AWA1, AWA2, SUN, APY, or any name for your own files.
+      dir: folder with the files; empty means the TFDS manual folder, then the download.
+      features: `vgg19` reads vgg19.mat.
+      semantics: `att`, `original_att` ... (keys of att_splits.mat) or `sent` (sent_splits.mat).
+      split: `auto`, or the version the split file must be (`ps1`, `ps2`).
+      fold: `test` as published, or `val`: a view in which no test image exists.
+      planted: settings of `synthetic.plant`.
+
+    Raises:
+      UserError: with what is wrong in which file, and what to do.
+    """
+    choose("data.fold", fold, dict.fromkeys(FOLDS))
+    choose("data.split", split, dict.fromkeys(("auto", "ps1", "ps2")))
+    dataset = (
+        synthetic.plant(**(planted or {})) if name == "planted" else _from_files(name, dir, features, semantics, split)
+    )
+    return dataset.validation_view() if fold == "val" else dataset
+
+
+def _from_files(name: str, dir: str, features: str, semantics: str, split: str) -> Dataset:
+    import tensorflow_datasets as tfds  # half a second: only when it is needed
+
+    from demjax.data.datasets.xlsa17.xlsa17_dataset_builder import Builder, Xlsa17Config
+
+    if dir and not Path(dir).expanduser().is_dir():
+        raise UserError(f"--config.data.dir={dir} is not a folder: expected the one that holds {features}.mat")
+    manual = Path(tfds.core.constants.DATA_DIR).expanduser() / "downloads" / "manual"
+    files = xlsa17.find([Path(dir)] if dir else [manual, manual / "xlsa17"], name, features, semantics)
+    # The digest in the name: files that change are prepared anew, never mixed with what was made before.
+    tag = f"{name}-{features}-{semantics}" + ("" if split == "auto" else f"-{split}")
+    config = Xlsa17Config(
+        name=f"{tag}-{files.digest()}" if files else tag,
+        dataset=name,
+        features=features,
+        semantics=semantics,
+        split=split,
+    )
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # TFDS warns of every config that is not in its list
+    try:
+        builder = Builder(config=config, source=files.features.parent if files else (dir or None))
+        builder.download_and_prepare(
+            file_format="array_record", download_config=tfds.download.DownloadConfig(manual_dir=manual)
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+    return _read_prepared(name, builder)
+
+
+def _read_prepared(name: str, builder: Any) -> Dataset:
+    """Puts the rows of all splits back in the order of their image numbers; verifies their fingerprints."""
+    meta, rows, roles = builder.info.metadata, [], {}
+    for split in ("trainval", "test_seen", "test_unseen"):
+        source = builder.as_data_source(split)
+        rows += source.__getitems__(range(len(source)))
+        roles[split] = len(source)
+    ids = np.array([row["id"] for row in rows])
+    order = np.argsort(ids)
+    bounds = np.cumsum([0, *roles.values()])
+    splits = {role: np.sort(ids[a:b]) for role, a, b in zip(roles, bounds[:-1], bounds[1:], strict=True)}
+    dataset = Dataset(
+        name=name,
+        features=np.stack([rows[i]["features"] for i in order]),
+        labels=np.array([rows[i]["label"] for i in order]),
+        classes=tuple(meta["classes"]),
+        semantics=np.array(meta["semantics"], np.float32),
+        splits=splits | {k: np.array(meta[k], np.int64) for k in ("train", "val")},
+        version=meta["version"],
+        sources=meta["sources"],
+    )
+    if dataset.fingerprints != meta["fingerprints"]:
+        raise UserError(f"{builder.data_path} does not hold what was written there (damaged?): delete it and run again")
+    return dataset

@@ -1,0 +1,108 @@
+"""The split versions of the benchmark files, and validation folds that hold no test image."""
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from demjax.checks import UserError, listed
+
+VERSIONS = ("ps1", "ps2", "custom", "rebuilt")
+
+
+def version_of(ids: Mapping[str, np.ndarray]) -> str:
+    """Which published version the raw lists are, recognised by content.
+
+    `ps1`: train and val together are trainval *and* test_seen, so training on them leaks test images;
+    `ps2`: together they are trainval; `rebuilt`: the file has no train / val lists; else `custom`.
+    """
+    if "train" not in ids or "val" not in ids:
+        return "rebuilt"
+    union = np.union1d(ids["train"], ids["val"])
+    if np.array_equal(union, np.unique(ids["trainval"])):
+        return "ps2"
+    if np.array_equal(union, np.union1d(ids["trainval"], ids["test_seen"])):
+        return "ps1"
+    return "custom"
+
+
+def clean_folds(
+    ids: Mapping[str, np.ndarray], labels: np.ndarray, classes: tuple[str, ...], val_classes: set[str] | None
+) -> dict[str, np.ndarray]:
+    """`train` and `val` with disjoint classes and without any test image, whatever the version.
+
+    Both are cut to trainval. Where the file has none, `val_classes` (its text lists) make them; where it
+    has neither, a quarter of the seen classes is drawn by the SHA-256 of their names: the same on every
+    machine, whatever the order of the classes.
+    """
+    trainval = np.unique(ids["trainval"])
+    if "train" in ids and "val" in ids:
+        return {k: np.intersect1d(ids[k], trainval) for k in ("train", "val")}
+    seen = [classes[c] for c in np.unique(labels[trainval])]
+    if val_classes is None:
+        by_hash = sorted(seen, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        val_classes = set(by_hash[: max(1, len(seen) // 4)])
+    is_val = np.isin(labels[trainval], [i for i, name in enumerate(classes) if name in val_classes])
+    return {"train": trainval[~is_val], "val": trainval[is_val]}
+
+
+def hold_out(ids: np.ndarray, labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Splits image ids into (kept, held out), taking `share` of each class, at least one image of it.
+
+    Raises:
+      UserError: a class has a single image, so nothing would be left to train on.
+    """
+    rng = np.random.default_rng(seed)
+    held = []
+    for c in np.unique(labels[ids]):
+        of_class = ids[labels[ids] == c]
+        if len(of_class) < 2:
+            raise UserError(f"class {c} has 1 training image: expected 2 or more to hold one out")
+        held.append(rng.permutation(of_class)[: max(1, round(share * len(of_class)))])
+    held_out = np.sort(np.concatenate(held))
+    return np.setdiff1d(ids, held_out), held_out
+
+
+def check_splits(splits: Mapping[str, np.ndarray], labels: np.ndarray, classes: tuple[str, ...]) -> None:
+    """The promises every Dataset keeps; see Dataset for what they are.
+
+    Raises:
+      UserError: naming the split, and the images or classes that break a promise.
+    """
+    names = np.array(classes)
+    for name, ids in splits.items():
+        if len(ids) == 0 and name in ("trainval", "test_seen", "test_unseen"):
+            raise UserError(f"split {name} is empty: expected at least one image")
+        outside = ids[(ids < 0) | (ids >= len(labels))]
+        if len(outside):
+            raise UserError(f"split {name} names image {outside[0]} (0-based): expected 0 to {len(labels) - 1}")
+        if len(np.unique(ids)) != len(ids):
+            raise UserError(f"split {name} lists image {_first_double(ids)} (0-based) twice")
+    for a, b in (
+        ("trainval", "test_seen"),
+        ("trainval", "test_unseen"),
+        ("test_seen", "test_unseen"),
+        ("train", "val"),
+    ):
+        both = np.intersect1d(splits[a], splits[b])
+        if len(both):
+            raise UserError(f"{len(both)} images are in both {a} and {b}, the first is {both[0]} (0-based)")
+    of = {name: np.unique(labels[ids]) for name, ids in splits.items()}
+    for a, b in (("trainval", "test_unseen"), ("train", "val")):
+        both = np.intersect1d(of[a], of[b])
+        if len(both):
+            raise UserError(f"classes both in {a} and in {b}, so both seen and unseen: {listed(names[both])}")
+    unknown = np.setdiff1d(of["test_seen"], of["trainval"])
+    if len(unknown):
+        raise UserError(f"test_seen has classes without a training image: {listed(names[unknown])}")
+    idle = np.setdiff1d(np.arange(len(classes)), np.union1d(of["trainval"], of["test_unseen"]))
+    if len(idle):
+        raise UserError(
+            f"classes without images: {listed(names[idle])}; every class needs images in trainval (seen) "
+            "or in test_unseen (unseen): add them or take the class out of the class table"
+        )
+
+
+def _first_double(ids: np.ndarray) -> int:
+    values, counts = np.unique(ids, return_counts=True)
+    return int(values[counts > 1][0])

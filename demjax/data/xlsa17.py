@@ -1,0 +1,207 @@
+"""The file layout of the "good, bad and ugly" benchmarks (xlsa17): found, read and checked.
+
+A folder holds `<features>.mat` (features [d, n], labels 1-based) and `<semantics>_splits.mat` (one column
+per class, 1-based uint16 locations). Any features and any descriptions in this layout work by name.
+
+Reference: Xian, Lampert, Schiele & Akata 2018; the README of its data archive.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from demjax.checks import UserError, listed
+from demjax.data import splits as splits_lib
+from demjax.data.dataset import Dataset
+from demjax.data.matfile import mat_keys, read_mat
+
+_LOCATIONS = ("trainval", "test_seen", "test_unseen", "train", "val")
+
+# SHA-256 (16 hex digits) of the published trainval, test_seen and test_unseen lists, 1-based, as int64.
+# Both versions of the archive agree on these three lists.
+PROPOSED_SPLITS = {
+    "APY": "0706f7325985e27d",
+    "AWA1": "d442888bf57e55db",
+    "AWA2": "d1be38ecac331d23",
+    "CUB": "56a2a5f722a7540b",
+    "SUN": "7bbdd2d0ace95d2c",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """The two files of a data set and the key of the class table in the second."""
+
+    features: Path
+    splits: Path
+    key: str
+
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 over the bytes of both files."""
+        sha = hashlib.sha256(self.key.encode())
+        for path in (self.features, self.splits):
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 22):
+                    sha.update(chunk)
+        return sha.hexdigest()[:16]
+
+
+def folders(roots: Iterable[Path], name: str) -> list[Path]:
+    """Where the files of set `name` may lie below each root, in the order they are tried."""
+    below = ("", name, f"xlsa17/data/{name}", f"data/{name}")
+    return [Path(root).expanduser() / sub for root in roots for sub in below]
+
+
+def find(roots: Iterable[Path], name: str, features: str, semantics: str) -> Files | None:
+    """The first folder with `<features>.mat`; None if there is none.
+
+    `semantics` is a key of att_splits.mat (`att`, `original_att`, `wv`), else a file: `sent` is the key
+    `att` of sent_splits.mat.
+
+    Raises:
+      UserError: the features are there but the class table is not.
+    """
+    for folder in folders(roots, name):
+        if not (folder / f"{features}.mat").is_file():
+            continue
+        default, named = folder / "att_splits.mat", folder / f"{semantics}_splits.mat"
+        if default.is_file() and semantics in _keys(default):
+            return Files(folder / f"{features}.mat", default, semantics)
+        if named.is_file():
+            return Files(folder / f"{features}.mat", named, "att")
+        known = [p.name.removesuffix("_splits.mat") for p in sorted(folder.glob("*_splits.mat"))]
+        raise UserError(
+            f"semantics {semantics!r} are neither a key of {default} nor the file {named.name} beside it; "
+            f"{'split files there: ' + ', '.join(known) if known else 'there is no *_splits.mat at all'}"
+        )
+    return None
+
+
+def _keys(path: Path) -> list[str]:
+    try:
+        return mat_keys(path)
+    except Exception:  # damaged: read_mat says so, with the reason
+        return ["att"]
+
+
+def read(name: str, files: Files) -> Dataset:
+    """Reads and checks both files; locations and labels become 0-based ids, columns become rows.
+
+    `train` and `val` never hold a test image, whichever version the file is (`splits.clean_folds`).
+    Images in no list are left out.
+
+    Raises:
+      UserError: for anything a Dataset does not allow, in the terms of the file (1-based).
+    """
+    raw = read_mat(files.splits, [files.key, *(f"{k}_loc" for k in _LOCATIONS[:3])],
+                   ["train_loc", "val_loc", "allclasses_names"])  # fmt: skip
+    semantics = _as_float(files.splits, files.key, raw[files.key]).T
+    classes = _class_names(files.splits, raw.get("allclasses_names"), len(semantics))
+    images = read_mat(files.features, ["features", "labels"])
+    labels = _labels(files, images["labels"], len(classes))
+    features = _features(files.features, images["features"], len(labels))
+    ids = {k: _locations(files.splits, k, raw[f"{k}_loc"], len(labels)) for k in _LOCATIONS if f"{k}_loc" in raw}
+    version = splits_lib.version_of(ids)
+    ids |= splits_lib.clean_folds(ids, labels, classes, _val_classes(files.splits.parent))
+    used = np.unique(np.concatenate([ids[k] for k in _LOCATIONS[:3]]))
+    if len(used) < len(labels):
+        features, labels = features[used], labels[used]
+        ids = {k: np.searchsorted(used, v) for k, v in ids.items()}
+    return Dataset(
+        name=name,
+        features=features,
+        labels=labels,
+        classes=classes,
+        semantics=semantics.astype(np.float32),
+        splits=ids,
+        version=version,
+        sources={"features": files.features.name, "semantics": f"{files.splits.name}:{files.key}"},
+    )
+
+
+def is_proposed_split(dataset: Dataset) -> bool | None:
+    """Whether the image lists are the published ones; None for a set without published lists."""
+    expected = PROPOSED_SPLITS.get(dataset.name)
+    return None if expected is None else split_digest(dataset) == expected
+
+
+def split_digest(dataset: Dataset) -> str:
+    """The digest that PROPOSED_SPLITS lists."""
+    sha = hashlib.sha256()
+    for name in _LOCATIONS[:3]:
+        sha.update((np.sort(dataset.splits[name]) + 1).astype("<i8").tobytes())
+    return sha.hexdigest()[:16]
+
+
+def _as_float(path: Path, key: str, value: np.ndarray) -> np.ndarray:
+    if value.dtype not in (np.float32, np.float64):
+        raise UserError(
+            f"{path}: {key!r} is {value.dtype}: expected float32 or float64 (half precision rounds, integers "
+            f"are usually another variable); save it with .astype('float32')"
+        )
+    if value.ndim != 2:
+        raise UserError(f"{path}: {key!r} has shape {value.shape}: expected two axes")
+    return value
+
+
+def _class_names(path: Path, names: np.ndarray | None, n_columns: int) -> tuple[str, ...]:
+    """From the file, else allclasses.txt beside it, else numbers: a set without names still works."""
+    listed_in = path.parent / "allclasses.txt"
+    if names is not None:
+        found, where = tuple(str(n).strip() for n in names.ravel()), "allclasses_names"
+    elif listed_in.is_file():
+        found, where = tuple(listed_in.read_text().split()), listed_in.name
+    else:
+        found, where = tuple(f"class_{i + 1:03d}" for i in range(n_columns)), "numbers"
+    if len(found) != n_columns:
+        raise UserError(
+            f"{path}: the class table has {n_columns} columns but {where} has {len(found)} names: expected one "
+            "column of attributes for each class (transpose the table if its rows are the classes)"
+        )
+    return found
+
+
+def _features(path: Path, value: np.ndarray, n_images: int) -> np.ndarray:
+    value = _as_float(path, "features", value)
+    if value.shape[1] != n_images:
+        hint = ": they are transposed, save features.T" if value.shape[0] == n_images else ""
+        raise UserError(f"{path}: features have shape {value.shape}: expected [width, {n_images} images]{hint}")
+    return np.ascontiguousarray(value.T, dtype=np.float32)
+
+
+def _labels(files: Files, value: np.ndarray, n_classes: int) -> np.ndarray:
+    labels = _whole_numbers(files.features, "labels", value)
+    outside = np.flatnonzero((labels < 1) | (labels > n_classes))
+    if len(outside):
+        raise UserError(
+            f"{files.features}: label {labels[outside[0]]} of image {outside[0] + 1} is outside the class table of "
+            f"{files.splits.name}: expected 1 to {n_classes} (1-based)"
+        )
+    return labels - 1
+
+
+def _locations(path: Path, name: str, value: np.ndarray, n_images: int) -> np.ndarray:
+    """Sorted 0-based ids. The files hold unsigned 16-bit numbers: 0 - 1 would be 65535, so cast first."""
+    locations = _whole_numbers(path, f"{name}_loc", value)
+    outside = locations[(locations < 1) | (locations > n_images)]
+    if len(outside):
+        hint = "; they look 0-based, add 1" if 0 in outside else ""
+        raise UserError(
+            f"{path}: {name}_loc holds {listed(np.unique(outside), 3)}: expected image numbers 1 to {n_images}{hint}"
+        )
+    return np.sort(locations) - 1
+
+
+def _whole_numbers(path: Path, key: str, value: np.ndarray) -> np.ndarray:
+    flat = np.ravel(value)
+    if flat.dtype.kind not in "iuf" or not np.all(np.mod(flat, 1) == 0):
+        raise UserError(f"{path}: {key!r} holds {flat.dtype} values that are not whole numbers")
+    return flat.astype(np.int64)
+
+
+def _val_classes(folder: Path) -> set[str] | None:
+    listed_in = folder / "valclasses1.txt"
+    return set(listed_in.read_text().split()) if listed_in.is_file() else None

@@ -1,0 +1,1 @@
+"""The engine: trains and evaluates any task."""

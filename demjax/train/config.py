@@ -1,0 +1,143 @@
+"""Every setting there is, with its default, and the checks of those that only the engine knows."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from demjax.checks import UserError, choose, did_you_mean, in_range
+
+# Settings that say where things lie or what is printed: they may change between a run and its resumption.
+FREE_KEYS = ("data.dir", "log.tensorboard")
+
+
+def default_config() -> ConfigDict:
+    """All settings. A file in configs/ calls this and changes what its row needs; nothing else is read."""
+    config = ConfigDict()
+    config.seed = 0  # of initialisation and batch order; data have their own
+
+    config.data = ConfigDict()
+    config.data.name = "CUB"  # CUB AWA1 AWA2 SUN APY, a name for your own files, or planted
+    config.data.dir = ""  # folder with the .mat files; empty: TFDS manual folder, then the download
+    config.data.features = "res101"  # reads res101.mat
+    config.data.semantics = "att"  # att | original_att of att_splits.mat, or sent: sent_splits.mat ...
+    config.data.split = "auto"  # auto, or the version the split file must be: ps1 | ps2
+    config.data.fold = "test"  # test, or val: a view of trainval in which no test image exists
+    config.data.planted = planted = ConfigDict()  # used by name = planted: see data/synthetic.py
+    planted.n_classes = 100
+    planted.n_unseen = 25
+    planted.n_attributes = 16
+    planted.n_features = 128
+    planted.images_per_class = 30
+    planted.noise = 1.0
+    planted.hubness = 0.3
+    planted.seed = 0
+
+    config.task = ConfigDict()
+    config.task.name = "dem"
+    config.task.score = "cosine"  # cosine | euclidean
+    config.task.loss_form = "paper"  # paper | released: constants of the loss, see tasks/dem.py
+    config.task.l2 = 0.02  # lambda of that form
+    config.task.semantics_scale = "sqrt"  # none | unit | sqrt: norm of every class vector
+
+    config.model = ConfigDict()
+    config.model.hidden = 1200
+    config.model.init = "he"  # he | released
+
+    config.train = ConfigDict()
+    config.train.epochs = 20  # one compiled call, one progress line and, at most, one checkpoint each
+    config.train.passes_per_epoch = 1  # over the rows
+    config.train.batching = "examples"  # examples | class_sums: exact full-batch gradient from c rows
+    config.train.batch_size = 100  # rows a step; 0: all rows
+    config.train.precision = "highest"  # of matrix products: highest | high | default
+    config.train.checkpoint_every = 1  # epochs; the last one is always saved
+    config.train.keep_checkpoints = 3
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"  # adam | adamw | sgd | rmsprop
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "constant"  # constant | cosine | linear (to zero at the last step)
+    config.optimizer.warmup_steps = 0
+    config.optimizer.momentum = 0.0  # sgd only
+    config.optimizer.weight_decay = 0.0  # adamw only
+    config.optimizer.clip_norm = 0.0  # of the whole gradient; 0: off
+
+    config.evaluate = ConfigDict()
+    config.evaluate.every = 0  # epochs between evaluations on the way; 0: at the end only
+    config.evaluate.query_batch = 4096  # images embedded at once
+
+    config.select = ConfigDict()  # --mode=select: which settings do best on validation classes
+    config.select.grid = ()  # (("optimizer.learning_rate", (1e-4, 1e-3)), ...): all combinations
+    config.select.objective = "gzsl/harmonic"
+    config.select.seeds = 1
+
+    config.log = ConfigDict()
+    config.log.tensorboard = True  # where tensorboardX is installed
+    return config
+
+
+def variant(config: ConfigDict, arg: str, variants: dict[str, Callable[[ConfigDict], None]]) -> ConfigDict:
+    """The config of FILE.py (as it is) or FILE.py:arg (changed by the function of that name, or by `quick`)."""
+    if arg:
+        choose("config argument", arg, {"quick": quick} | variants)(config)
+    return config
+
+
+def quick(config: ConfigDict) -> None:
+    """Seconds on a small planted set: does everything run? Says nothing about accuracy."""
+    config.data.name, config.data.fold = "planted", "test"
+    config.data.planted.update(n_classes=20, n_unseen=5, n_attributes=8, n_features=32, images_per_class=10)
+    config.model.hidden = 64
+    config.train.update(epochs=3, passes_per_epoch=2, checkpoint_every=1)
+    config.train.batch_size = min(config.train.batch_size, 32)
+    config.select.grid = (("task.l2", (0.0, 0.1)),)
+    config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 2)
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """{"train.epochs": 20, ...}."""
+    flat: dict[str, Any] = {}
+    for key in sorted(config.keys()):
+        value = config[key]
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {prefix + key: value}
+    return flat
+
+
+def config_hash(config: ConfigDict) -> str:
+    """12 hex digits over all settings that can change a result."""
+    flat = {k: v for k, v in flatten(config).items() if k not in FREE_KEYS}
+    return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuses unknown keys and the values the engine reads itself; tasks and data check their own.
+
+    Raises:
+      UserError: names the key, what it holds and what it may hold.
+    """
+    known = flatten(default_config())
+    for key in flatten(config):
+        if key not in known:
+            raise UserError(f"config has an unknown key {key!r}: {did_you_mean(key, known)}")
+    missing = sorted(known.keys() - flatten(config).keys())
+    if missing:
+        raise UserError(f"config lacks {missing[0]!r}: start from demjax.train.config.default_config()")
+    for key, low, open_low in (
+        ("train.epochs", 1, False),
+        ("train.passes_per_epoch", 1, False),
+        ("train.batch_size", 0, False),
+        ("train.checkpoint_every", 1, False),
+        ("train.keep_checkpoints", 1, False),
+        ("optimizer.learning_rate", 0, True),
+        ("optimizer.warmup_steps", 0, False),
+        ("optimizer.momentum", 0, False),
+        ("optimizer.weight_decay", 0, False),
+        ("optimizer.clip_norm", 0, False),
+        ("evaluate.every", 0, False),
+        ("evaluate.query_batch", 1, False),
+        ("select.seeds", 1, False),
+        ("seed", 0, False),
+    ):
+        in_range(key, flatten(config)[key], low, open_low=open_low)

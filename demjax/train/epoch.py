@@ -1,0 +1,135 @@
+"""One compiled epoch: jit(shard_map(scan(step))) over data that stay on the devices.
+
+Written once for one device, mapped over the mesh axis `data`, reduced by psum. The host is not asked
+anything between the first and the last step of an epoch.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, PartitionSpec
+
+from demjax.mesh import DATA_AXIS
+from demjax.tasks import Task
+
+Losses = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """Everything a step changes or depends on: what a checkpoint holds.
+
+    Attributes:
+      params: of the task.
+      opt_state: of the optax optimiser.
+      epoch: int32, finished epochs.
+      key: uint32 key data. Batch orders and random draws are functions of it and of `epoch` alone, so a
+        resumed run repeats an uninterrupted one, on any number of devices.
+    """
+
+    params: Any
+    opt_state: Any
+    epoch: jax.Array
+    key: jax.Array
+
+
+def init_state(task: Task, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """Fresh parameters and optimiser state."""
+
+    def build():
+        init_key, run_key = jax.random.split(jax.random.key(seed))
+        params = task.init(init_key)
+        return TrainState(params, optimizer.init(params), jnp.int32(0), jax.random.key_data(run_key))
+
+    return jax.jit(build)()
+
+
+def batch_order(key: jax.Array, n_rows: int, batch_size: int, width: int) -> jax.Array:
+    """Row ids [steps, width] of one pass: a permutation cut into batches, the incomplete last one kept.
+
+    Gaps (in the last batch, and where `width` rounds `batch_size` up to the number of devices) hold
+    `n_rows`, the id of the empty row.
+    """
+    steps = math.ceil(n_rows / batch_size)
+    order = jnp.full(steps * batch_size, n_rows, jnp.int32)
+    order = order.at[:n_rows].set(jax.random.permutation(key, n_rows).astype(jnp.int32))
+    gap = ((0, 0), (0, width - batch_size))
+    return jnp.pad(order.reshape(steps, batch_size), gap, constant_values=n_rows)
+
+
+def global_loss_and_grads(task: Task, params: Any, batch: Mapping[str, Any], key: jax.Array) -> tuple[Losses, Any]:
+    """Loss of the whole batch, whatever part of it this device holds, and its gradient.
+
+    The psums stand *inside* the differentiated function: under shard_map's replication checks the gradient
+    of replicated parameters then comes out summed exactly once. Reducing it again by hand
+    (`pmean(grad(...))`) would multiply it by the number of devices, and Adam would hide that.
+    """
+
+    def loss(p):
+        total, count, sums = task.loss(p, batch, key, DATA_AXIS)
+        total, count, sums = jax.lax.psum((total, count, sums), DATA_AXIS)
+        return total / count, {name: value / count for name, value in sums.items()}
+
+    (value, parts), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    return {"loss": value} | parts, grads
+
+
+def compile_epoch(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    n_rows: int,
+    batch_size: int,
+    passes: int = 1,
+    precision: str = "highest",
+) -> Callable[[TrainState, Mapping[str, Any], Mapping[str, Any]], tuple[TrainState, Losses]]:
+    """Builds epoch(state, rows, tables) -> (state, losses), jitted, its state donated.
+
+    Args:
+      task, optimizer: what to train and how.
+      mesh: one axis, `data`; each device takes its share of every batch.
+      n_rows: rows without the empty one at the end.
+      batch_size: rows a step, over all devices together.
+      passes: over the rows in one call.
+      precision: of matrix products; JAX's default rounds float32 to TF32 on GPUs and bfloat16 on TPUs.
+
+    Returns:
+      The epoch; its losses have one value per step.
+    """
+    width = math.ceil(batch_size / mesh.size) * mesh.size
+
+    def run(trained, orders, keys, rows, tables):
+        def step(carry, inputs):
+            (params, opt_state), (ids, key) = carry, inputs
+            batch = {name: rows[name][ids] for name in task.fields} | tables
+            values, grads = global_loss_and_grads(task, params, batch, key)
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), values
+
+        return jax.lax.scan(step, trained, (orders, keys))
+
+    everywhere, split = PartitionSpec(), PartitionSpec(None, DATA_AXIS)
+    mapped = jax.shard_map(
+        run, mesh=mesh, in_specs=(everywhere, split, everywhere, everywhere, everywhere), out_specs=everywhere
+    )
+
+    def one_pass(key, number):
+        """Batches [steps, width] and a key for each step, of the pass with this number since the start."""
+        order_key, step_key = jax.random.split(jax.random.fold_in(key, number))
+        orders = batch_order(order_key, n_rows, batch_size, width)
+        return orders, jax.random.split(step_key, len(orders))
+
+    def epoch(state: TrainState, rows: Mapping[str, Any], tables: Mapping[str, Any]):
+        numbers = state.epoch * passes + jnp.arange(passes)
+        schedule = jax.vmap(one_pass, (None, 0))(jax.random.wrap_key_data(state.key), numbers)
+        orders, keys = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), schedule)
+        with jax.default_matmul_precision(precision):
+            trained, losses = mapped((state.params, state.opt_state), orders, keys, rows, tables)
+        params, opt_state = trained
+        return TrainState(params, opt_state, state.epoch + 1, state.key), losses
+
+    return jax.jit(epoch, donate_argnums=0)

@@ -1,0 +1,234 @@
+"""train_and_evaluate: build, resume, epochs, evaluate, save, report. Runs any task, names none."""
+
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+import demjax
+from demjax.checks import UserError, choose
+from demjax.data import Dataset, load
+from demjax.data.batches import BATCHING
+from demjax.mesh import data_mesh, replicate
+from demjax.tasks import TASKS, Task
+from demjax.train.checkpoint import Checkpoints, check_same
+from demjax.train.config import check_config, config_hash, flatten
+from demjax.train.epoch import TrainState, compile_epoch, init_state
+from demjax.train.evaluate import evaluate
+from demjax.train.optimizer import make_optimizer
+from demjax.train.report import Reporter, table, write_report
+from demjax.train.stop import Preempted, stop
+from demjax.train.workdir import claim, open_workdir
+
+
+class TrainingDiverged(UserError):
+    """The loss is no longer a number. The last good checkpoint is untouched."""
+
+
+class Run(NamedTuple):
+    """All parts of a run, built from its config and checked, before anything is written."""
+
+    config: ConfigDict
+    dataset: Dataset
+    task: Task
+    optimizer: optax.GradientTransformation
+    mesh: Mesh
+    rows: dict[str, np.ndarray]
+    batch_size: int
+    steps_per_epoch: int
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree on."""
+        return {"config hash": config_hash(self.config), "data fingerprints": self.dataset.fingerprints}
+
+
+def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Run:
+    """Checks the config, loads the data, builds the task and its optimiser.
+
+    Raises:
+      UserError: for whatever in config or data does not fit.
+    """
+    check_config(config)
+    dataset = load(**config.data.to_dict())
+    settings = {k: v for k, v in config.task.items() if k != "name"} | config.model.to_dict()
+    task = choose("task.name", config.task.name, TASKS)(dataset, **settings)
+    rows = choose("train.batching", config.train.batching, BATCHING)(dataset)
+    if config.train.batching == "class_sums" and not task.groups:
+        raise UserError(f"train.batching is class_sums: the loss of {task.name} needs single images, use examples")
+    n_rows = len(rows["weight"]) - 1
+    batch_size = min(config.train.batch_size or n_rows, n_rows)
+    steps = math.ceil(n_rows / batch_size) * config.train.passes_per_epoch
+    optimizer = make_optimizer(total_steps=steps * config.train.epochs, **config.optimizer.to_dict())
+    return Run(config, dataset, task, optimizer, data_mesh(devices), rows, batch_size, steps)
+
+
+def train_and_evaluate(
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    say: Callable[[str], None] = print,
+    train: bool = True,
+) -> dict[str, Any]:
+    """Trains to the last epoch, from where `workdir` stands, then evaluates; returns what report.json holds.
+
+    Args:
+      config: `train.config.default_config()`, changed.
+      workdir: one folder is one run. The same call again resumes; a finished run is only evaluated.
+      devices: to train on; default all local ones. May differ from the devices of earlier sessions.
+      say: receives each line meant for people.
+      train: False evaluates the newest checkpoint as it is.
+
+    Raises:
+      UserError: bad config or data, a workdir of another run, a loss that is not finite.
+      Preempted: SIGTERM or Ctrl-C came; the state is saved.
+    """
+    started = time.perf_counter()
+    run = build(config, devices)
+    with open_workdir(workdir) as folder:
+        claim(folder, config)
+        checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
+        try:
+            return _run(run, folder, checkpoints, say, train, started)
+        finally:
+            checkpoints.close()
+
+
+def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, started: float) -> dict[str, Any]:
+    state, seconds = _start(run, folder, checkpoints, say)
+    if int(state.epoch) == 0 and not train:
+        raise UserError(f"{folder} has no checkpoint to evaluate: train first (--mode=train)")
+    if train and int(state.epoch) < run.config.train.epochs:
+        _announce(run, state, say)
+        state, seconds = _train(run, state, seconds, folder, checkpoints, say)
+    begun = time.perf_counter()
+    evaluation = evaluate(run.task, state.params, run.dataset, run.config.evaluate.query_batch)
+    done = time.perf_counter()
+    report = write_report(
+        folder,
+        config=json.loads(json.dumps(flatten(run.config))),
+        evaluation=evaluation,
+        seconds={"train": seconds, "evaluate": done - begun, "total": done - started},
+        provenance=provenance(run, int(state.epoch)),
+        bayes=run.dataset.bayes,
+        best_on_test=_best_on_the_way(run, folder),
+    )
+    say(table(report))
+    say(f"report: {folder / 'report.json'}")
+    return report
+
+
+def _start(run: Run, folder: Path, checkpoints: Checkpoints, say) -> tuple[TrainState, float]:
+    """The newest good state of the workdir, else a fresh one; and the seconds trained so far."""
+    state = replicate(init_state(run.task, run.optimizer, run.config.seed), run.mesh)
+    restored = checkpoints.restore(state, warn=say)
+    if restored is None:
+        return state, 0.0
+    check_same({k: restored.meta.get(k) for k in run.identity}, run.identity, folder)
+    say(f"{folder}: resuming after epoch {restored.step} of {run.config.train.epochs}")
+    return restored.state, restored.meta["seconds"]
+
+
+def _train(run: Run, state: TrainState, seconds: float, folder: Path, checkpoints: Checkpoints, say):
+    """Epochs until the last one, or until asked to stop; every state that is saved has finite losses."""
+    config = run.config
+    reporter = Reporter(folder, config.train.epochs, tensorboard=config.log.tensorboard, say=say)
+    reporter.rewind(int(state.epoch))
+    epoch = compile_epoch(
+        run.task, run.optimizer, run.mesh,
+        n_rows=len(run.rows["weight"]) - 1, batch_size=run.batch_size,
+        passes=config.train.passes_per_epoch, precision=config.train.precision,
+    )  # fmt: skip
+    rows = replicate({name: run.rows[name] for name in run.task.fields}, run.mesh)
+    tables = replicate(dict(run.task.tables), run.mesh)
+    try:
+        for number in range(int(state.epoch) + 1, config.train.epochs + 1):
+            if stop.requested_by:
+                break
+            begun = time.perf_counter()
+            state, losses = epoch(state, rows, tables)
+            values = _mean_losses(losses, number, run, checkpoints)
+            took = time.perf_counter() - begun
+            seconds += took
+            last = number == config.train.epochs
+            if last or stop.requested_by or number % config.train.checkpoint_every == 0:
+                checkpoints.save(number, state, run.identity | {"seconds": seconds})
+            if config.evaluate.every and (number % config.evaluate.every == 0 or last):
+                values |= evaluate(run.task, state.params, run.dataset, config.evaluate.query_batch).metrics
+            reporter.epoch(number, number * run.steps_per_epoch, took, values)
+        checkpoints.wait()
+    finally:
+        reporter.close()
+    if int(state.epoch) < config.train.epochs:
+        raise Preempted(f"stopped by {stop.name} after epoch {int(state.epoch)}, saved in {folder}")
+    return state, seconds
+
+
+def _mean_losses(losses: dict[str, jax.Array], epoch: int, run: Run, checkpoints: Checkpoints) -> dict[str, float]:
+    """Waits for the epoch; means over its steps. A loss that is not finite ends the run before it is saved."""
+    host = jax.device_get(losses)
+    bad = np.flatnonzero(~np.isfinite(host["loss"]))
+    if len(bad):
+        checkpoints.wait()
+        step = (epoch - 1) * run.steps_per_epoch + int(bad[0]) + 1
+        raise TrainingDiverged(
+            f"loss is {host['loss'][bad[0]]} at step {step} (epoch {epoch}): lower optimizer.learning_rate or set "
+            f"optimizer.clip_norm; the last good checkpoint in {checkpoints.folder} is kept"
+        )
+    return {f"train/{name}": float(np.mean(value, dtype=np.float64)) for name, value in host.items()}
+
+
+def _best_on_the_way(run: Run, folder: Path) -> dict[str, float] | None:
+    """Best of the evaluations during training: what much of the literature prints. Never used to select."""
+    if not run.config.evaluate.every or run.config.data.fold != "test":
+        return None
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    evaluated = [r for r in records if "gzsl/harmonic" in r]
+    best = max(evaluated, key=lambda r: r["gzsl/harmonic"])
+    return {
+        k: max(r[k] for r in evaluated) if k == "zsl/top1" else best[k] for k in best if "/" in k and "train/" not in k
+    }
+
+
+def _announce(run: Run, state: TrainState, say) -> None:
+    d, config = run.dataset, run.config
+    device = run.mesh.devices.flat[0]
+    n_params = sum(x.size for x in jax.tree.leaves(state.params))
+    say(f"demjax {demjax.__version__} | process {jax.process_index() + 1}/{jax.process_count()} | "
+        f"{run.mesh.size} x {device.device_kind} ({device.platform})")  # fmt: skip
+    say(f"{d.name} ({d.version}): {len(d.labels)} images x {d.features.shape[1]} features, {len(d.seen)} seen and "
+        f"{len(d.unseen)} unseen classes x {d.semantics.shape[1]} semantics")  # fmt: skip
+    say(f"{run.task.name} ({run.task.direction}, {run.task.score}): {n_params:,} parameters; batches of "
+        f"{run.batch_size} {'classes' if config.train.batching == 'class_sums' else 'images'}, "
+        f"{run.steps_per_epoch} steps an epoch, {config.train.epochs} epochs")  # fmt: skip
+
+
+def provenance(run: Run, epoch: int) -> dict[str, Any]:
+    """What a number depends on."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    device = run.mesh.devices.flat[0]
+    return {
+        "config_hash": config_hash(run.config),
+        "fingerprints": run.dataset.fingerprints,
+        "split_version": run.dataset.version,
+        "sources": dict(run.dataset.sources),
+        "fold": run.config.data.fold,
+        "seed": run.config.seed,
+        "epoch": epoch,
+        "devices": f"{run.mesh.size} x {device.device_kind} ({device.platform})",
+        "training_precision": run.config.train.precision,
+        "evaluation_precision": "float32, highest",
+        "versions": {"demjax": demjax.__version__, "python": platform.python_version()}
+        | {p: metadata.version(p) for p in packages},
+    }

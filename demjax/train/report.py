@@ -1,0 +1,167 @@
+"""What a run tells: the progress line, metrics.jsonl, TensorBoard, the final table and report.json."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from demjax.train.evaluate import Evaluation
+from demjax.train.workdir import write_json, write_text
+
+# (metric, heading) of the table for people, in percent.
+COLUMNS = (
+    ("zsl/top1", "T1"),
+    ("gzsl/unseen", "U"),
+    ("gzsl/seen", "S"),
+    ("gzsl/harmonic", "H"),
+    ("zsl/micro", "T1 micro"),
+    ("gzsl/unseen_micro", "U micro"),
+    ("gzsl/seen_micro", "S micro"),
+)
+
+
+def duration(seconds: float) -> str:
+    """3.1 s, 0:42 min, 2:05:10 h.
+
+    >>> duration(3.14), duration(125), duration(7510)
+    ('3.1 s', '2:05 min', '2:05:10 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
+
+
+class Reporter:
+    """Writes the run's numbers as they come; one JSON line per epoch, each epoch once."""
+
+    def __init__(self, workdir: Path, total_epochs: int, *, tensorboard: bool, say=print):
+        self.say, self._total = say, total_epochs
+        self._file = workdir / "metrics.jsonl"
+        self._board = _summary_writer(workdir) if tensorboard else None
+        self._seconds: list[float] = []
+
+    def rewind(self, epoch: int) -> None:
+        """Drops lines of epochs after `epoch`, and a torn last line: a resumed run writes them again."""
+        if not self._file.exists():
+            return
+        kept = []
+        for line in self._file.read_text().splitlines():
+            try:
+                if json.loads(line)["epoch"] <= epoch:
+                    kept.append(line)
+            except (ValueError, KeyError):
+                continue
+        write_text(self._file, "".join(line + "\n" for line in kept))
+
+    def epoch(self, epoch: int, step: int, seconds: float, values: Mapping[str, float]) -> None:
+        """One line to metrics.jsonl, TensorBoard and the terminal."""
+        record = {"epoch": epoch, "step": step, "seconds": round(seconds, 4)} | dict(values)
+        record |= {"time": round(time.time(), 3)}
+        with self._file.open("a") as out:
+            out.write(json.dumps(_finite(record)) + "\n")
+        if self._board:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+        self._seconds.append(seconds)
+        # The first epoch of a session compiles: leave it out of the estimate as soon as there is another.
+        steady = self._seconds[1:] or self._seconds
+        eta = (self._total - epoch) * sum(steady) / len(steady)
+        parts = [f"epoch {epoch:>{len(str(self._total))}}/{self._total}", f"loss {values['train/loss']:.5g}"]
+        parts += [f"{head} {100 * values[name]:.1f}" for name, head in COLUMNS[:4] if name in values]
+        self.say(" | ".join([*parts, duration(seconds), f"eta {duration(eta)}"]))
+
+    def close(self) -> None:
+        if self._board:
+            self._board.close()
+
+
+def _summary_writer(workdir: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(workdir / "tensorboard"))
+
+
+def write_report(
+    workdir: Path,
+    *,
+    config: Mapping[str, Any],
+    evaluation: Evaluation,
+    seconds: Mapping[str, float],
+    provenance: Mapping[str, Any],
+    bayes: Mapping[str, float],
+    best_on_test: Mapping[str, float] | None,
+) -> dict[str, Any]:
+    """report.json: fractions, seconds, and where the numbers come from. NaN becomes null."""
+    report = {
+        "config": config,
+        "metrics": dict(evaluation.metrics),
+        "seconds": {k: round(v, 3) for k, v in seconds.items()},
+        "provenance": provenance,
+        "unseen_accuracy": dict(evaluation.unseen_accuracy),
+        "n1": dict(evaluation.n1),
+    }
+    if bayes:
+        report["bayes"] = dict(bayes)
+    if best_on_test:
+        report["best_on_test"] = dict(best_on_test)
+    report = _finite(report)
+    write_json(workdir / "report.json", report)
+    return report
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """The table for people, in percent; on a planted set the best possible row stands below ours."""
+    rows = [("this run", report["metrics"])]
+    if "bayes" in report:
+        rows.append(("best possible (Bayes)", report["bayes"]))
+    if "best_on_test" in report:
+        rows.append(("best on test, not selected", report["best_on_test"]))
+    width = max(len(name) for name, _ in rows)
+    lines = [" " * width + "".join(f"{head:>10}" for _, head in COLUMNS) + f"{'N1 skew':>10}"]
+    for name, values in rows:
+        cells = [_percent(values.get(metric)) for metric, _ in COLUMNS]
+        skew = values.get("hubness/n1_skewness")
+        cells.append("-" if skew is None else f"{skew:.2f}")
+        lines.append(f"{name:<{width}}" + "".join(f"{c:>10}" for c in cells))
+    return "\n".join([*lines, *_classes(report)])
+
+
+def _classes(report: Mapping[str, Any], most: int = 3) -> list[str]:
+    """Which unseen classes are recognised, which are not, and which are hubs."""
+    ranked = sorted(report["unseen_accuracy"].items(), key=lambda item: -item[1])
+    hubs = sorted(report["n1"].items(), key=lambda item: -item[1])
+    mean = sum(report["n1"].values()) / max(1, len(hubs))
+    best = ", ".join(f"{readable(n)} {100 * a:.0f}" for n, a in ranked[:most])
+    worst = ", ".join(f"{readable(n)} {100 * a:.0f}" for n, a in ranked[-most:])
+    nearest = ", ".join(f"{readable(n)} {c}" for n, c in hubs[:most])
+    return [
+        f"unseen classes recognised best (%): {best}; worst: {worst}",
+        f"hubs, by N1 (nearest class of how many unseen images; mean {mean:.0f}): {nearest}",
+    ]
+
+
+def readable(name: str) -> str:
+    """A class name of the benchmark files as people write it.
+
+    >>> readable("001.Black_footed_Albatross"), readable("grizzly+bear")
+    ('Black footed Albatross', 'grizzly bear')
+    """
+    head, dot, tail = name.partition(".")
+    return (tail if dot and head.isdigit() else name).replace("_", " ").replace("+", " ")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: an undefined number is null."""
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

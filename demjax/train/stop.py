@@ -1,0 +1,35 @@
+"""SIGTERM and Ctrl-C ask for a stop; the loop saves and ends where it can resume."""
+
+import signal
+from types import FrameType
+
+
+class Preempted(Exception):
+    """The run was asked to stop, and everything up to now is saved."""
+
+
+class _Stop:
+    """A flag that two signals raise. A second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.requested_by: signal.Signals | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the signal that asked, or nothing."""
+        return self.requested_by.name if self.requested_by else ""
+
+    def install(self) -> None:
+        """Takes over SIGTERM and SIGINT; call it before anything slow."""
+        self.requested_by = None
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.requested_by == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested_by = signal.Signals(number)
+
+
+stop = _Stop()
