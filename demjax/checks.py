@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ def choose(what: str, name: str, options: dict[str, T]) -> T:
     return options[name]
 
 
-def in_range(what: str, value, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
+def in_range(what: str, value: Any, low: int | float, high: int | float = math.inf, *, open_low: bool = False) -> None:
     """Raises a UserError unless `value` is a finite number in [low, high] ((low, high] with `open_low`)."""
     ok = isinstance(value, int | float) and math.isfinite(value) and low <= value <= high
     if not ok or (open_low and value == low):

@@ -94,7 +94,10 @@ def _flag_mistake(argv: list[str], error: Exception) -> str:
 def run() -> None:
     """The command line: exit status 0 done or safely stopped, 1 a mistake or a failure told in one line."""
     stop.install()
-    logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines a checkpoint at INFO
+    # Orbax tells dozens of lines a checkpoint, and when a write fails its threads print what is raised here
+    # in one line anyway.
+    logging.set_verbosity(logging.FATAL)
+    sys.unraisablehook = lambda unraisable: None
     try:
         app.run(main, flags_parser=_parse)
     except Preempted as told:
@@ -104,9 +107,8 @@ def run() -> None:
         print(f"demjax: error: {mistake}", file=sys.stderr)
         sys.exit(1)
     except OSError as failure:
-        where = f" {failure.filename}" if failure.filename else ""
-        print(f"demjax: error: cannot write or read{where}: {failure.strerror or failure}; "
-              "what was saved before is intact, the same command resumes", file=sys.stderr)  # fmt: skip
+        what = f"{failure.filename}: {failure.strerror}" if failure.filename else str(failure)
+        print(f"demjax: error: {what}; what was saved before is intact, the same command resumes", file=sys.stderr)
         sys.exit(1)
 
 

@@ -14,8 +14,8 @@ def plant(
     n_attributes: int = 16,
     n_features: int = 128,
     images_per_class: int = 30,
-    noise: float = 1.0,
-    hubness: float = 0.3,
+    noise: int | float = 1.0,
+    hubness: int | float = 0.3,
     seed: int = 0,
 ) -> Dataset:
     """Draws classes, their attributes, and images around prototypes that are a smooth function of them.
@@ -62,7 +62,7 @@ def plant(
     )
 
 
-def _prototypes(attributes: np.ndarray, width: int, hubness: float, rng: np.random.Generator):
+def _prototypes(attributes: np.ndarray, width: int, hubness: int | float, rng: np.random.Generator):
     """The mean m [d] of all prototypes, and mu_c - m [c, d]."""
     a = attributes.shape[1]
     hidden = 2 * a
@@ -91,7 +91,7 @@ def _splits(labels: np.ndarray, unseen: np.ndarray, seed: int) -> dict[str, np.n
     }
 
 
-def _bayes(centred, labels, outward, splits, unseen, noise: float, hubness: float) -> dict[str, float]:
+def _bayes(centred, labels, outward, splits, unseen, noise: int | float, hubness: int | float) -> dict[str, float]:
     """Per-class accuracies of the most likely class: computed here on its own, in float64."""
 
     def accuracy(role: str, candidates: np.ndarray) -> float:
@@ -109,7 +109,7 @@ def _bayes(centred, labels, outward, splits, unseen, noise: float, hubness: floa
     }
 
 
-def _log_likelihood(x: np.ndarray, outward: np.ndarray, noise: float, hubness: float, n_nodes: int = 64):
+def _log_likelihood(x: np.ndarray, outward: np.ndarray, noise: int | float, hubness: int | float, n_nodes: int = 64):
     """log p(x | c) + const, [n, c]: the integral over t by the midpoint rule."""
     along, squared = x @ outward.T, np.square(outward).sum(axis=1)
     total = np.full_like(along, -np.inf)

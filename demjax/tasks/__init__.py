@@ -1,6 +1,6 @@
 """One readable file per paper, and the register of their names."""
 
-from demjax.tasks.dem import dem
+from demjax.tasks import dem
 from demjax.tasks.task import Task as Task
 
-TASKS = {"dem": dem}
+TASKS = {"dem": dem.dem}

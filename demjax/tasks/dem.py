@@ -41,7 +41,7 @@ def dem(
     init: str = "he",
     semantics_scale: str = "sqrt",
     loss_form: str = "paper",
-    l2: float = 0.02,
+    l2: int | float = 0.02,
     score: str = "cosine",
 ) -> Task:
     """Builds the task for the widths of `dataset`.
@@ -94,7 +94,7 @@ def dem(
         init=lambda key: nnx.state(encoder(key), nnx.Param),
         loss=loss,
         queries=lambda params, features: features,
-        gallery=lambda params, dataset, ids: prototypes(params, semantics[ids]),
+        gallery=lambda params, dataset, ids: prototypes(params, jnp.asarray(semantics[ids])),
         protocols=("zsl", "gzsl"),
         groups=True,
     )

@@ -5,8 +5,12 @@ a word. So each step carries the SHA-256 of every leaf, checked on restore; the 
 is used, and what does not is moved aside, never deleted.
 """
 
+import contextlib
 import hashlib
 import json
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +29,10 @@ class Restored(NamedTuple):
     meta: dict[str, Any]
 
 
+class NotSaved(OSError):
+    """A checkpoint could not be written, most likely because the disk is full. Older ones are intact."""
+
+
 class Checkpoints:
     """The checkpoints of one run, in one folder."""
 
@@ -34,20 +42,43 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.folder.resolve(), options=options)
 
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
-        """Starts writing `state` and `meta` (JSON values) in the background; waits for an earlier write."""
-        self._manager.wait_until_finished()  # raises here what went wrong there (a full disk, say)
+        """Starts writing `state` and `meta` (JSON values) in the background; waits for an earlier write.
+
+        Raises:
+          NotSaved: this write could not start, or the one before it failed.
+        """
+        self.wait()
         item = {"meta": meta, "leaves": leaf_digests(state)}
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(item | {"self": _digest_json(item)})
         )
-        self._manager.save(step, args=args, force=True)
+        with self._told_as_not_saved():
+            self._manager.save(step, args=args, force=True)
 
     def wait(self) -> None:
-        """Returns when everything is on disk; raises if something could not be written."""
-        self._manager.wait_until_finished()
+        """Returns when everything is on disk.
+
+        Raises:
+          NotSaved: something could not be written: here, or in the background since the last call.
+        """
+        with self._told_as_not_saved():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        self._manager.close()
+        """Ends the background threads. What could not be written was raised by `save` or `wait`."""
+        with contextlib.suppress(Exception):
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _told_as_not_saved(self) -> Iterator[None]:
+        """Orbax and TensorStore raise a dozen types when a write fails."""
+        try:
+            yield
+        except Exception as error:
+            told = " ".join(str(error).split())
+            code = re.search(r"os_error_code='(\d+)'", told)
+            reason = os.strerror(int(code[1])) if code else told[:200]
+            raise NotSaved(f"a checkpoint in {self.folder} could not be written ({reason})") from error
 
     def restore(self, like: Any, warn=print) -> Restored | None:
         """The newest step that verifies, on the devices and shardings of `like`; None if there is none.

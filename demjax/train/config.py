@@ -71,7 +71,8 @@ def default_config() -> ConfigDict:
     config.select = ConfigDict()  # --mode=select: which settings do best on validation classes
     config.select.grid = ()  # (("optimizer.learning_rate", (1e-4, 1e-3)), ...): all combinations
     config.select.objective = "gzsl/harmonic"
-    config.select.seeds = 1
+    config.select.seeds = 3
+    config.select.tolerance = 0.01  # fewest epochs within this of the best: about one standard error
 
     config.log = ConfigDict()
     config.log.tensorboard = True  # where tensorboardX is installed
@@ -93,6 +94,7 @@ def quick(config: ConfigDict) -> None:
     config.train.update(epochs=3, passes_per_epoch=2, checkpoint_every=1)
     config.train.batch_size = min(config.train.batch_size, 32)
     config.select.grid = (("task.l2", (0.0, 0.1)),)
+    config.select.seeds = 1
     config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 2)
 
 
@@ -124,6 +126,7 @@ def check_config(config: ConfigDict) -> None:
     missing = sorted(known.keys() - flatten(config).keys())
     if missing:
         raise UserError(f"config lacks {missing[0]!r}: start from demjax.train.config.default_config()")
+    choose("train.precision", config.train.precision, dict.fromkeys(("highest", "high", "default")))
     for key, low, open_low in (
         ("train.epochs", 1, False),
         ("train.passes_per_epoch", 1, False),
@@ -138,6 +141,7 @@ def check_config(config: ConfigDict) -> None:
         ("evaluate.every", 0, False),
         ("evaluate.query_batch", 1, False),
         ("select.seeds", 1, False),
+        ("select.tolerance", 0, False),
         ("seed", 0, False),
     ):
         in_range(key, flatten(config)[key], low, open_low=open_low)

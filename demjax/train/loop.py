@@ -26,6 +26,7 @@ from demjax.train.config import check_config, config_hash, flatten
 from demjax.train.epoch import TrainState, compile_epoch, init_state
 from demjax.train.evaluate import evaluate
 from demjax.train.optimizer import make_optimizer
+from demjax.train.picture import draw_to
 from demjax.train.report import Reporter, table, write_report
 from demjax.train.stop import Preempted, stop
 from demjax.train.workdir import claim, open_workdir
@@ -125,7 +126,8 @@ def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, sta
         best_on_test=_best_on_the_way(run, folder),
     )
     say(table(report))
-    say(f"report: {folder / 'report.json'}")
+    picture = draw_to(folder, report)
+    say(f"report: {folder / 'report.json'}" + (f", picture: {picture}" if picture else ""))
     return report
 
 
@@ -152,8 +154,9 @@ def _train(run: Run, state: TrainState, seconds: float, folder: Path, checkpoint
     )  # fmt: skip
     rows = replicate({name: run.rows[name] for name in run.task.fields}, run.mesh)
     tables = replicate(dict(run.task.tables), run.mesh)
+    saved = int(state.epoch)
     try:
-        for number in range(int(state.epoch) + 1, config.train.epochs + 1):
+        for number in range(saved + 1, config.train.epochs + 1):
             if stop.requested_by:
                 break
             begun = time.perf_counter()
@@ -162,16 +165,19 @@ def _train(run: Run, state: TrainState, seconds: float, folder: Path, checkpoint
             took = time.perf_counter() - begun
             seconds += took
             last = number == config.train.epochs
-            if last or stop.requested_by or number % config.train.checkpoint_every == 0:
+            if last or number % config.train.checkpoint_every == 0:
                 checkpoints.save(number, state, run.identity | {"seconds": seconds})
+                saved = number
             if config.evaluate.every and (number % config.evaluate.every == 0 or last):
                 values |= evaluate(run.task, state.params, run.dataset, config.evaluate.query_batch).metrics
             reporter.epoch(number, number * run.steps_per_epoch, took, values)
+        if (reached := int(state.epoch)) > saved:  # asked to stop between two checkpoints
+            checkpoints.save(reached, state, run.identity | {"seconds": seconds})
         checkpoints.wait()
     finally:
         reporter.close()
-    if int(state.epoch) < config.train.epochs:
-        raise Preempted(f"stopped by {stop.name} after epoch {int(state.epoch)}, saved in {folder}")
+    if reached < config.train.epochs:
+        raise Preempted(f"stopped by {stop.name} after epoch {reached}, saved in {folder}")
     return state, seconds
 
 

@@ -22,7 +22,7 @@ COLUMNS = (
 )
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: int | float) -> str:
     """3.1 s, 0:42 min, 2:05:10 h.
 
     >>> duration(3.14), duration(125), duration(7510)

@@ -19,35 +19,58 @@ from demjax.train.workdir import write_json
 def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None] = print) -> dict[str, Any]:
     """Trains every setting of `config.select.grid` on the validation view; picks setting and epoch.
 
-    All runs keep their own folder below `workdir` and resume like any other. The number of epochs is
-    selected with the rest: each epoch is evaluated, the best mean over seeds of `select.objective` wins.
+    Every epoch is evaluated, so the number of epochs is selected with the rest. Among all (setting, epoch)
+    whose mean `select.objective` over seeds is within `select.tolerance` of the best, the one with the
+    fewest epochs wins: differences below a standard error are no reason to train longer. All runs keep
+    their own folder below `workdir` and resume like any other.
 
     Returns:
-      What selection.json holds: the winner, and every setting with its best epoch.
+      What selection.json holds: the winner, the best, and every setting with its curve.
 
     Raises:
       UserError: an empty grid, or a key or objective that does not exist.
     """
     settings = list(_settings(config))
-    ranked: list[dict[str, Any]] = []
+    tried: list[dict[str, Any]] = []
     for number, setting in enumerate(settings, start=1):
-        told = ", ".join(f"{k}={v}" for k, v in setting.items())
-        say(f"setting {number}/{len(settings)}: {told}")
+        say(f"setting {number}/{len(settings)}: {' '.join(_flags(setting))}")
         curves = []
         for seed in range(config.select.seeds):
             folder = Path(workdir) / f"{number:03d}-seed{seed}"
-            train_and_evaluate(_on_validation(config, setting, seed), folder, say=lambda line: None)
+            train_and_evaluate(_on_validation(config, setting, seed), folder, say=_loud_only(say))
             curves.append(_curve(folder, config.select.objective))
-        mean = np.mean(curves, axis=0)
-        best = int(np.argmax(mean))
-        ranked.append({"setting": setting, "epochs": best + 1, config.select.objective: float(mean[best])})
-        say(f"  {config.select.objective} {100 * mean[best]:.1f} after epoch {best + 1} of {len(mean)}")
-    ranked.sort(key=lambda row: -row[config.select.objective])
-    selection: dict[str, Any] = {"winner": ranked[0], "ranked": ranked, "seeds": config.select.seeds, "fold": "val"}
+        curve = np.mean(curves, axis=0)
+        tried.append({"setting": setting, "curve": curve.tolist()})
+        say(f"  {config.select.objective} {100 * curve.max():.1f} after epoch {curve.argmax() + 1} of {len(curve)}")
+    best, winner = _choose(tried, config.select.tolerance)
+    objective, seeds = config.select.objective, config.select.seeds
+    selection = {"winner": winner, "best": best, "objective": objective, "seeds": seeds, "fold": "val", "tried": tried}
     write_json(Path(workdir) / "selection.json", selection)
-    flags = [f"--config.{k}={v}" for k, v in ranked[0]["setting"].items()]
-    say(f"selected: {' '.join(flags)} --config.train.epochs={ranked[0]['epochs']}")
+    for what, row in (("best", best), ("selected", winner)):
+        told = " ".join([*_flags(row["setting"]), f"--config.train.epochs={row['epochs']}"])
+        say(f"{what:8} {objective} {100 * row['value']:.1f}: {told}")
     return selection
+
+
+def _choose(tried: list[dict[str, Any]], tolerance: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The best (setting, epochs), and the one with the fewest epochs that is not much worse."""
+    points = [
+        {"setting": row["setting"], "epochs": epoch, "value": value}
+        for row in tried
+        for epoch, value in enumerate(row["curve"], start=1)
+    ]
+    best = max(points, key=lambda p: p["value"])
+    good = [p for p in points if p["value"] >= best["value"] - tolerance]
+    return best, min(good, key=lambda p: (p["epochs"], -p["value"]))
+
+
+def _flags(setting: dict[str, Any]) -> list[str]:
+    return [f"--config.{key}={value}" for key, value in setting.items()]
+
+
+def _loud_only(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Dozens of runs: their progress would hide the result, their warnings must not be hidden."""
+    return lambda line: say(line) if "WARNING" in line else None
 
 
 def _settings(config: ConfigDict) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,79 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import skew
+
+from demjax.data import synthetic
+from demjax.tasks.dem import dem
+from demjax.train.evaluate import evaluate
+
+DATASET = synthetic.plant(n_classes=15, n_unseen=6, n_attributes=6, n_features=20, images_per_class=11)
+
+
+def by_loops(gallery, score):
+    """All metrics in float64, image by image."""
+
+    def predict(x, candidates):
+        x, g = x.astype(np.float64), gallery[candidates].astype(np.float64)
+        if score == "cosine":
+            values = [x @ p / (np.linalg.norm(x) * np.linalg.norm(p)) for p in g]
+        else:
+            values = [-np.linalg.norm(x - p) for p in g]
+        return candidates[int(np.argmax(values))]
+
+    def answers(split, candidates):
+        ids = DATASET.splits[split]
+        return np.array([predict(DATASET.features[i], candidates) for i in ids]), DATASET.labels[ids]
+
+    def accuracy(split, candidates):
+        predicted, truth = answers(split, candidates)
+        return np.mean([np.mean(predicted[truth == c] == c) for c in sorted(set(truth))])
+
+    everyone = np.arange(15)
+    predicted, truth = answers("test_unseen", DATASET.unseen)
+    n1 = [int((predicted == c).sum()) for c in DATASET.unseen]
+    u, s = accuracy("test_unseen", everyone), accuracy("test_seen", everyone)
+    return {
+        "zsl/top1": accuracy("test_unseen", DATASET.unseen),
+        "zsl/micro": (predicted == truth).mean(),
+        "gzsl/unseen": u,
+        "gzsl/seen": s,
+        "gzsl/harmonic": 2 * u * s / (u + s) if u + s else 0,
+        "hubness/n1_skewness": skew(n1),
+    }, n1
+
+
+@pytest.mark.parametrize("score", ["euclidean", "cosine"])
+@pytest.mark.parametrize("query_batch", [7, 4096])
+def test_equals_loops(score, query_batch):
+    task = dem(DATASET, hidden=32, score=score)
+    params = task.init(jax.random.key(1))
+    found = evaluate(task, params, DATASET, query_batch=query_batch)
+    expected, n1 = by_loops(np.asarray(task.gallery(params, DATASET, np.arange(15))), score)
+    for name, value in expected.items():
+        assert found.metrics[name] == pytest.approx(value, abs=1e-6), name
+    assert list(found.n1.values()) == n1
+    assert list(found.n1) == [DATASET.classes[c] for c in DATASET.unseen]
+    assert np.mean(list(found.unseen_accuracy.values())) == pytest.approx(expected["zsl/top1"])
+
+
+def test_true_prototypes_reach_the_top():
+    """With the class means of the test images themselves as gallery, nearly all images are right."""
+    import dataclasses
+
+    means = np.stack([DATASET.features[DATASET.labels == c].mean(0) for c in range(15)])
+    task = dataclasses.replace(
+        dem(DATASET, hidden=4, score="euclidean"), gallery=lambda p, d, ids: jnp.array(means[ids])
+    )
+    assert evaluate(task, None, DATASET).metrics["zsl/top1"] > 0.7
+
+
+def test_a_constant_gallery_is_chance():
+    """Everything is equally near: the lowest id wins, one class is right."""
+    import dataclasses
+
+    task = dataclasses.replace(dem(DATASET, hidden=4), gallery=lambda p, d, ids: jnp.ones((len(ids), 20)))
+    found = evaluate(task, None, DATASET)
+    assert found.metrics["zsl/top1"] == pytest.approx(1 / 6)
+    assert found.n1[DATASET.classes[DATASET.unseen[0]]] == len(DATASET.splits["test_unseen"])

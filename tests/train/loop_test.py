@@ -1,0 +1,263 @@
+"""Whole runs on a small planted set: resume, refuse, diverge, finish."""
+
+import json
+import signal
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from demjax.checks import UserError
+from demjax.train import loop as loop_module
+from demjax.train.checkpoint import Checkpoints
+from demjax.train.config import default_config, quick
+from demjax.train.loop import TrainingDiverged, build, train_and_evaluate
+from demjax.train.stop import Preempted, stop
+from demjax.train.workdir import open_workdir
+
+ONE = jax.devices()[:1]
+
+
+def tiny(**changes):
+    config = default_config()
+    quick(config)
+    config.log.tensorboard = False
+    config.train.epochs = 4
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def run(config, workdir, devices=ONE, **kwargs):
+    return train_and_evaluate(config, workdir, devices=devices, say=lambda line: None, **kwargs)
+
+
+def final_state(config, workdir, devices=ONE):
+    """Every leaf of the newest checkpoint, in bytes."""
+    built = build(config, devices)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    try:
+        state, _ = loop_module._start(built, workdir, checkpoints, say=lambda line: None)
+    finally:
+        checkpoints.close()
+    return [np.array(leaf).tobytes() for leaf in jax.tree.leaves(state)]
+
+
+def stop_after(monkeypatch, epochs):
+    """Asks for a stop, as SIGTERM does, once `epochs` epochs are reported."""
+    tell = loop_module.Reporter.epoch
+
+    def tell_and_stop(self, epoch, *args):
+        tell(self, epoch, *args)
+        if epoch == epochs:
+            stop.requested_by = signal.SIGTERM
+
+    monkeypatch.setattr(loop_module.Reporter, "epoch", tell_and_stop)
+
+
+def test_report_has_what_programs_read(tmp_path):
+    config = tiny(**{"evaluate.every": 2})
+    run(config, tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    metrics = report["metrics"]
+    names = {"zsl/top1", "zsl/micro", "gzsl/unseen", "gzsl/seen", "gzsl/harmonic", "hubness/n1_skewness"}
+    assert names <= metrics.keys()
+    assert all(0 <= metrics[k] <= 1 for k in names - {"hubness/n1_skewness"})
+    u, s = metrics["gzsl/unseen"], metrics["gzsl/seen"]
+    assert metrics["gzsl/harmonic"] == pytest.approx(2 * u * s / (u + s) if u + s else 0.0)
+    assert report["seconds"].keys() == {"train", "evaluate", "total"}
+    assert report["config"]["train.epochs"] == 4
+    assert {"config_hash", "fingerprints", "seed", "devices", "versions", "split_version"} <= report[
+        "provenance"
+    ].keys()
+    assert report["provenance"]["fingerprints"].keys() == {"features", "semantics", "splits"}
+    assert report["bayes"]["zsl/top1"] <= 1
+    assert report["best_on_test"]["gzsl/harmonic"] >= metrics["gzsl/harmonic"]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert [("zsl/top1" in line) for line in lines] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("batching", ["examples", "class_sums"])
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, monkeypatch, batching):
+    config = tiny(**{"train.batching": batching, "optimizer.schedule": "cosine", "optimizer.warmup_steps": 3})
+    run(config, tmp_path / "whole")
+    for epochs in (1, 3):
+        with monkeypatch.context() as patch:
+            stop_after(patch, epochs)
+            with pytest.raises(Preempted, match=f"SIGTERM after epoch {epochs}"):
+                run(config, tmp_path / "parts")
+        assert not (tmp_path / "parts" / "report.json").exists()
+        stop.requested_by = None
+    run(config, tmp_path / "parts")
+    assert final_state(config, tmp_path / "parts") == final_state(config, tmp_path / "whole")
+    a, b = (json.loads((tmp_path / d / "report.json").read_text())["metrics"] for d in ("whole", "parts"))
+    assert a == b
+    lines = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_stop_between_checkpoints_saves(tmp_path, monkeypatch):
+    config = tiny(**{"train.checkpoint_every": 100})
+    stop_after(monkeypatch, 2)
+    with pytest.raises(Preempted):
+        run(config, tmp_path)
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"2"}
+
+
+def test_resumes_on_other_devices(tmp_path, monkeypatch):
+    config = tiny()
+    run(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Preempted):
+            run(config, tmp_path / "moved", devices=jax.devices()[:8])
+    stop.requested_by = None
+    run(config, tmp_path / "moved", devices=jax.devices()[:2])
+    whole, moved = (
+        json.loads((tmp_path / d / "metrics.jsonl").read_text().splitlines()[-1]) for d in ("whole", "moved")
+    )
+    assert moved["train/loss"] == pytest.approx(whole["train/loss"], rel=1e-4)
+
+
+def test_finished_run_is_evaluated_again_and_not_trained(tmp_path, monkeypatch):
+    config = tiny()
+    first = run(config, tmp_path)
+    monkeypatch.setattr(loop_module, "compile_epoch", None)  # training would fail
+    again = run(config, tmp_path)
+    assert again["metrics"] == first["metrics"]
+    assert again["seconds"]["train"] == pytest.approx(first["seconds"]["train"], abs=1e-2)
+    assert run(config, tmp_path, train=False)["metrics"] == first["metrics"]
+
+
+def test_evaluating_nothing_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no checkpoint to evaluate"):
+        run(tiny(), tmp_path, train=False)
+
+
+def test_changed_config_is_refused_with_the_keys(tmp_path):
+    run(tiny(), tmp_path)
+    before = sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*") if p.name != "lock" and p.is_file())
+    with pytest.raises(UserError, match=r"model.hidden: 64 there, 32 now; seed: 0 there, 1 now"):
+        run(tiny(**{"model.hidden": 32, "seed": 1}), tmp_path)
+    after = sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*") if p.name != "lock" and p.is_file())
+    assert before == after
+
+
+def test_changed_data_are_refused(tmp_path, monkeypatch):
+    """Same config, other bytes behind the same name."""
+    run(tiny(), tmp_path)
+    load = loop_module.load
+
+    def other(**settings):
+        dataset = load(**settings)
+        dataset.features[0, 0] += 1
+        return dataset
+
+    monkeypatch.setattr(loop_module, "load", other)
+    with pytest.raises(UserError, match="data fingerprints"):
+        run(tiny(), tmp_path)
+
+
+def test_divergence_names_the_step_and_keeps_the_checkpoint(tmp_path, monkeypatch):
+    config = tiny()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Preempted):
+            run(config, tmp_path)
+    stop.requested_by = None
+    steps = build(config, ONE).steps_per_epoch
+    good = final_state(config, tmp_path)
+
+    mean = loop_module._mean_losses
+
+    def poisoned(losses, *args):
+        values = np.array(losses["loss"])
+        values[1] = np.nan
+        return mean(losses | {"loss": values}, *args)
+
+    monkeypatch.setattr(loop_module, "_mean_losses", poisoned)
+    with pytest.raises(TrainingDiverged, match=rf"loss is nan at step {2 * steps + 2} \(epoch 3\)") as told:
+        run(config, tmp_path)
+    assert "\n" not in str(told.value)
+    assert final_state(config, tmp_path) == good
+
+
+def test_divergence_for_real(tmp_path):
+    config = tiny(**{"optimizer.name": "sgd", "optimizer.learning_rate": 1e6})
+    with pytest.raises(TrainingDiverged, match=r"at step \d+ \(epoch 1\)"):
+        run(config, tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_two_runs_in_one_workdir(tmp_path):
+    with open_workdir(tmp_path):
+        refused = []
+
+        def second():  # flock is held by the open file, not by the thread: a second open is refused here too
+            try:
+                run(tiny(), tmp_path)
+            except UserError as error:
+                refused.append(str(error))
+
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert len(refused) == 1 and "in use by another run (process" in refused[0]
+    run(tiny(), tmp_path)
+
+
+@pytest.mark.parametrize("place", ["file", "/proc/demjax"])
+def test_workdir_not_writable(tmp_path, place):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match="cannot be written to"):
+        run(tiny(), tmp_path / place)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_class_sums_need_a_task_that_allows_them(tmp_path, monkeypatch):
+    import dataclasses
+
+    make = loop_module.TASKS["dem"]
+    monkeypatch.setitem(loop_module.TASKS, "dem", lambda *a, **k: dataclasses.replace(make(*a, **k), groups=False))
+    with pytest.raises(UserError, match="needs single images"):
+        run(tiny(**{"train.batching": "class_sums"}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("model.hidden", 0, "model.hidden is 0: expected a number >= 1"),
+        ("optimizer.learning_rate", -0.1, "optimizer.learning_rate is -0.1: expected a number > 0"),
+        ("optimizer.name", "adm", "did you mean 'adam'"),
+        ("optimizer.schedule", "cos", "optimizer.schedule is .cos."),
+        ("train.batching", "sums", "train.batching is .sums."),
+        ("train.epochs", 0, "train.epochs is 0"),
+        ("train.precision", "hi", "train.precision is .hi."),
+        ("task.name", "dam", "did you mean 'dem'"),
+        ("data.fold", "tset", "did you mean 'test'"),
+        ("data.planted.n_unseen", 20, "expected two seen ones"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(tmp_path, key, value, told):
+    with pytest.raises(UserError, match=told) as error:
+        run(tiny(**{key: value}), tmp_path / "new")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_planted_set_is_learned():
+    """The whole road leads somewhere: far above chance (4 %), never above the best possible rule by much."""
+    import importlib.util
+    from pathlib import Path
+
+    file = Path(__file__).parents[2] / "configs" / "synthetic.py"
+    spec = importlib.util.spec_from_file_location("synthetic_config", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as workdir:
+        report = run(module.get_config(), workdir)
+    assert 0.75 < report["metrics"]["zsl/top1"] <= report["bayes"]["zsl/top1"] + 0.02
+    assert 0.65 < report["metrics"]["gzsl/harmonic"] <= report["bayes"]["gzsl/harmonic"] + 0.02
