@@ -1,6 +1,16 @@
-"""CUB-200-2011: 150 seen and 50 unseen birds, 312 attributes.
+r"""CUB-200-2011: 150 seen and 50 unseen birds, 312 attributes.
 
-TODO
+    python -m demjax.main --config=configs/cub.py --workdir=runs/cub --config.data.dir=FOLDER
+
+FOLDER holds res101.mat (another file by --config.data.features=vgg19) and att_splits.mat. Measured on VGG-19
+features, two CPU cores, 3 seeds: T1 52.8 ± 0.3, H 34.4 ± 0.2 (%), 8 s of training. The setting was selected on
+validation classes, no test image involved, 3 seeds of 12 settings, every epoch to the 20th evaluated:
+
+    python -m demjax.main --config=configs/cub.py --mode=select --config.train.epochs=20 --workdir=runs/cub-select \
+        --config.data.dir=FOLDER --config.data.features=vgg19
+
+`:released` are the hyper-parameters of the authors' script; the content of the renamed attribute file it reads is
+not public, `att` is our reading.
 """
 
 from demjax.train.config import default_config, variant
@@ -9,10 +19,10 @@ from demjax.train.config import default_config, variant
 def get_config(arg=""):
     config = default_config()
     config.data.name = "CUB"
-    config.task.update(score="cosine", loss_form="paper", l2=0.02, semantics_scale="sqrt")
+    config.task.update(score="cosine", loss_form="paper", l2=0.1, semantics_scale="sqrt")
     config.model.update(hidden=1200, init="he")
-    config.train.update(batching="class_sums", batch_size=0, passes_per_epoch=50, epochs=20)
-    config.optimizer.update(name="adam", learning_rate=1e-3, schedule="constant")
+    config.train.update(batching="class_sums", batch_size=0, passes_per_epoch=50, epochs=8)
+    config.optimizer.update(name="adam", learning_rate=3e-3, schedule="constant")
     config.select.grid = (
         ("task.l2", (0.02, 0.1, 0.3)),
         ("task.score", ("cosine", "euclidean")),

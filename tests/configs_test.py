@@ -1,6 +1,5 @@
 """Every config: its `:quick` runs, and `:released` holds the constants of the released scripts."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -23,23 +22,15 @@ RELEASED = {
 TRAINING_IMAGES = dict(cub=7057, awa1=19832, awa2=23527, sun=10320, apy=5932)
 
 
-def get_config(name, arg=""):
-    file = Path(__file__).parents[1] / "configs" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"config_{name}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(arg)
-
-
 @pytest.mark.parametrize("name", [f.stem for f in CONFIGS])
-def test_quick_runs(name, tmp_path):
+def test_quick_runs(name, tmp_path, get_config):
     report = train_and_evaluate(get_config(name, "quick"), tmp_path, say=lambda line: None)
     assert 0 <= report["metrics"]["zsl/top1"] <= 1
     assert report["seconds"]["total"] < 30
 
 
 @pytest.mark.parametrize("name", [f.stem for f in CONFIGS])
-def test_docstring_has_a_command_and_the_file_is_short(name):
+def test_docstring_has_a_command_and_the_file_is_short(name, get_config):
     text = (Path(__file__).parents[1] / "configs" / f"{name}.py").read_text()
     assert f"python -m demjax.main --config=configs/{name}.py" in text.split('"""')[1]
     assert len(text.splitlines()) <= 60
@@ -47,7 +38,7 @@ def test_docstring_has_a_command_and_the_file_is_short(name):
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_released_constants(name):
+def test_released_constants(name, get_config):
     config = get_config(name, "released")
     semantics, hidden, l2, rate, batch, score = RELEASED[name]
     assert (config.data.semantics, config.model.hidden, config.task.l2) == (semantics, hidden, l2)
@@ -60,7 +51,7 @@ def test_released_constants(name):
     assert 1_000_000 <= updates < 1_001_000
 
 
-def test_unknown_argument():
+def test_unknown_argument(get_config):
     with pytest.raises(UserError, match="did you mean 'released'"):
         get_config("cub", "relased")
 

@@ -1,13 +1,14 @@
 """Settings stricter than those of a run: they must stand before JAX starts and before demjax is imported."""
 
+import importlib.util
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 # Eight virtual devices in a loop on two cores deadlock in a rendezvous unless XLA gets threads enough.
 os.environ.setdefault("NPROC", "32")
-os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="demjax-tests-")  # nothing goes to the home folder
+_PREPARED = tempfile.TemporaryDirectory(prefix="demjax-tests-")
+os.environ["TFDS_DATA_DIR"] = _PREPARED.name  # nothing goes to the home folder
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jax  # noqa: E402
@@ -24,7 +25,6 @@ import pytest  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
-sys.path.insert(0, str(ROOT))  # configs/ is not part of the package
 
 
 @pytest.fixture
@@ -33,6 +33,19 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the real data in {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def get_config():
+    """get_config(name, arg) of configs/name.py; configs/ is not part of the package."""
+
+    def get(name, arg=""):
+        spec = importlib.util.spec_from_file_location(f"config_{name}", ROOT / "configs" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.get_config(arg)
+
+    return get
 
 
 @pytest.fixture(autouse=True)

@@ -72,7 +72,6 @@ def default_config() -> ConfigDict:
     config.select.grid = ()  # (("optimizer.learning_rate", (1e-4, 1e-3)), ...): all combinations
     config.select.objective = "gzsl/harmonic"
     config.select.seeds = 3
-    config.select.tolerance = 0.01  # fewest epochs within this of the best: about one standard error
 
     config.log = ConfigDict()
     config.log.tensorboard = True  # where tensorboardX is installed
@@ -141,7 +140,6 @@ def check_config(config: ConfigDict) -> None:
         ("evaluate.every", 0, False),
         ("evaluate.query_batch", 1, False),
         ("select.seeds", 1, False),
-        ("select.tolerance", 0, False),
         ("seed", 0, False),
     ):
         in_range(key, flatten(config)[key], low, open_low=open_low)

@@ -44,7 +44,9 @@ def _draw_hubs(axes: Any, report: Mapping[str, Any]) -> None:
     axes.axvline(sum(n1) / max(1, len(n1)), color="black", linewidth=1)
     skew = report["metrics"].get("hubness/n1_skewness")
     told = "undefined" if skew is None else f"{skew:.2f}"
-    axes.set(xlabel="N1: unseen images that have a class nearest (line: mean)", ylabel="classes", title=f"N1 skewness {told}")
+    axes.set(
+        xlabel="N1: unseen images that have a class nearest (line: mean)", ylabel="classes", title=f"N1 skewness {told}"
+    )
 
 
 def _draw_classes(axes: Any, report: Mapping[str, Any], most: int = 60) -> None:
@@ -55,4 +57,6 @@ def _draw_classes(axes: Any, report: Mapping[str, Any], most: int = 60) -> None:
     axes.margins(y=0.01)
     left_out = f" ({len(ranked) - len(shown)} in between left out)" if len(ranked) > len(shown) else ""
     top1 = 100 * report["metrics"]["zsl/top1"]
-    axes.set(xlabel="% recognised among unseen classes" + left_out, xlim=(0, 100), title=f"unseen classes, mean {top1:.1f} %")
+    axes.set(
+        xlabel="% recognised among unseen classes" + left_out, xlim=(0, 100), title=f"unseen classes, mean {top1:.1f} %"
+    )

@@ -19,13 +19,12 @@ from demjax.train.workdir import write_json
 def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None] = print) -> dict[str, Any]:
     """Trains every setting of `config.select.grid` on the validation view; picks setting and epoch.
 
-    Every epoch is evaluated, so the number of epochs is selected with the rest. Among all (setting, epoch)
-    whose mean `select.objective` over seeds is within `select.tolerance` of the best, the one with the
-    fewest epochs wins: differences below a standard error are no reason to train longer. All runs keep
-    their own folder below `workdir` and resume like any other.
+    Every epoch is evaluated, so the number of epochs is selected with the rest: the (setting, epoch) with
+    the best mean of `select.objective` over `select.seeds` seeds wins, the earlier epoch on ties. All runs
+    keep their own folder below `workdir` and resume like any other.
 
     Returns:
-      What selection.json holds: the winner, the best, and every setting with its curve.
+      What selection.json holds: the winner, and every setting with its curve over the epochs.
 
     Raises:
       UserError: an empty grid, or a key or objective that does not exist.
@@ -40,28 +39,21 @@ def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None
             train_and_evaluate(_on_validation(config, setting, seed), folder, say=_loud_only(say))
             curves.append(_curve(folder, config.select.objective))
         curve = np.mean(curves, axis=0)
-        tried.append({"setting": setting, "curve": curve.tolist()})
+        tried.append(
+            {
+                "setting": setting,
+                "epochs": int(curve.argmax()) + 1,
+                "value": float(curve.max()),
+                "curve": curve.tolist(),
+            }
+        )
         say(f"  {config.select.objective} {100 * curve.max():.1f} after epoch {curve.argmax() + 1} of {len(curve)}")
-    best, winner = _choose(tried, config.select.tolerance)
-    objective, seeds = config.select.objective, config.select.seeds
-    selection = {"winner": winner, "best": best, "objective": objective, "seeds": seeds, "fold": "val", "tried": tried}
+    winner = max(tried, key=lambda row: row["value"])
+    about = {"objective": config.select.objective, "seeds": config.select.seeds, "fold": "val"}
+    selection = {"winner": winner, **about, "tried": tried}
     write_json(Path(workdir) / "selection.json", selection)
-    for what, row in (("best", best), ("selected", winner)):
-        told = " ".join([*_flags(row["setting"]), f"--config.train.epochs={row['epochs']}"])
-        say(f"{what:8} {objective} {100 * row['value']:.1f}: {told}")
+    say(f"selected: {' '.join(_flags(winner['setting']))} --config.train.epochs={winner['epochs']}")
     return selection
-
-
-def _choose(tried: list[dict[str, Any]], tolerance: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The best (setting, epochs), and the one with the fewest epochs that is not much worse."""
-    points = [
-        {"setting": row["setting"], "epochs": epoch, "value": value}
-        for row in tried
-        for epoch, value in enumerate(row["curve"], start=1)
-    ]
-    best = max(points, key=lambda p: p["value"])
-    good = [p for p in points if p["value"] >= best["value"] - tolerance]
-    return best, min(good, key=lambda p: (p["epochs"], -p["value"]))
 
 
 def _flags(setting: dict[str, Any]) -> list[str]:

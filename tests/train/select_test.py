@@ -5,7 +5,7 @@ import pytest
 from demjax.checks import UserError
 from demjax.train import select as select_module
 from demjax.train.config import default_config, quick
-from demjax.train.select import _choose, select
+from demjax.train.select import select
 
 
 def tiny(**changes):
@@ -23,7 +23,7 @@ def test_selects_on_validation_and_writes_everything(tmp_path):
     assert selection == json.loads((tmp_path / "selection.json").read_text())
     assert [row["setting"]["task.l2"] for row in selection["tried"]] == [0.0, 100.0]
     assert all(len(row["curve"]) == 3 for row in selection["tried"])
-    assert said[-1].startswith("selected gzsl/harmonic") and "--config.train.epochs=" in said[-1]
+    assert said[-1].startswith("selected: --config.task.l2=") and "--config.train.epochs=" in said[-1]
     for folder in ("001-seed0", "002-seed0"):
         provenance = json.loads((tmp_path / folder / "report.json").read_text())["provenance"]
         assert provenance["fold"] == "val" and provenance["split_version"] == "planted+val"
@@ -42,11 +42,14 @@ def test_no_test_image_reaches_selection(tmp_path, monkeypatch):
     assert set(seen) == {("val", 1)}
 
 
-def test_fewest_epochs_within_the_tolerance():
-    tried = [{"setting": "a", "curve": [0.1, 0.39, 0.40]}, {"setting": "b", "curve": [0.395, 0.2, 0.3]}]
-    best, winner = _choose(tried, 0.0)
-    assert (best, winner) == (winner, {"setting": "a", "epochs": 3, "value": 0.40})
-    assert _choose(tried, 0.01)[1] == {"setting": "b", "epochs": 1, "value": 0.395}
+def test_the_best_mean_over_seeds_wins_with_its_epoch(tmp_path, monkeypatch):
+    curves = {"001-seed0": [0.1, 0.5], "001-seed1": [0.3, 0.1], "002-seed0": [0.4, 0.3], "002-seed1": [0.4, 0.3]}
+    monkeypatch.setattr(select_module, "train_and_evaluate", lambda *args, **kwargs: None)
+    monkeypatch.setattr(select_module, "_curve", lambda folder, objective: curves[folder.name])
+    selection = select(tiny(**{"select.seeds": 2}), tmp_path, say=lambda line: None)
+    assert selection["winner"]["setting"] == {"task.l2": 0.1} and selection["winner"]["epochs"] == 1
+    assert [row["value"] for row in selection["tried"]] == pytest.approx([0.3, 0.4])
+    assert selection["tried"][0]["epochs"] == 2
 
 
 @pytest.mark.parametrize(
