@@ -47,7 +47,9 @@ def _search(queries: jax.Array, gallery: jax.Array, k: int, score: str) -> Neigh
         queries, gallery = _unit(queries), _unit(gallery)
 
     def one_block(block: jax.Array) -> Neighbours:
-        scores, ids = jax.lax.top_k(SCORES[score](block, gallery), k)  # stable: lowest id on ties
+        scores = SCORES[score](block, gallery)
+        scores = jnp.where(scores == 0, 0.0, scores)  # top_k puts -0.0 below 0.0: they are a tie
+        scores, ids = jax.lax.top_k(scores, k)  # stable: lowest id on ties
         if score == "euclidean":  # cancellation can make a squared distance slightly negative
             scores = -jnp.sqrt(jnp.maximum(jnp.sum(block * block, -1)[:, None] - scores, 0.0))
         return Neighbours(ids, scores)

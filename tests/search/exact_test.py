@@ -42,6 +42,11 @@ def test_equals_brute_force_with_ties(n_queries, n_gallery, d, score, data):
         np.testing.assert_array_equal(found.ids, ids)
 
 
+def test_minus_zero_ties_with_zero():
+    found = nearest(jnp.zeros((1, 1)), jnp.array([[-1.0], [1.0]]), 2, "dot")
+    assert found.ids.tolist() == [[0, 1]]
+
+
 @pytest.mark.parametrize("score", sorted(exact.SCORES))
 def test_many_blocks_equal_one(score, monkeypatch):
     rng = np.random.default_rng(0)
