@@ -18,15 +18,6 @@ from demjax.train.config import default_config, variant
 def get_config(arg=""):
     config = default_config()
     config.data.name = "AWA1"
-    config.task.update(score="cosine", loss_form="paper", l2=0.1, semantics_scale="sqrt")
-    config.model.update(hidden=1200, init="he")
-    config.train.update(batching="class_sums", batch_size=0, passes_per_epoch=50, epochs=8)
-    config.optimizer.update(name="adam", learning_rate=3e-3, schedule="constant")
-    config.select.grid = (
-        ("task.l2", (0.02, 0.1, 0.3)),
-        ("task.score", ("cosine", "euclidean")),
-        ("optimizer.learning_rate", (1e-3, 3e-3)),
-    )
     return variant(config, arg, {"released": released})
 
 

@@ -12,8 +12,8 @@ from demjax.train.config import default_config, variant
 def get_config(arg=""):
     config = default_config()
     config.data.name = "planted"
-    config.task.update(score="euclidean", loss_form="paper", l2=0.02, semantics_scale="sqrt")
-    config.model.update(hidden=512, init="he")
-    config.train.update(batching="class_sums", batch_size=0, passes_per_epoch=50, epochs=20)
-    config.optimizer.update(name="adam", learning_rate=1e-3, schedule="constant")
+    config.task.update(score="euclidean", l2=0.02)
+    config.model.hidden = 512
+    config.train.epochs = 20
+    config.optimizer.learning_rate = 1e-3
     return variant(config, arg, {})

@@ -96,6 +96,8 @@ def train_and_evaluate(
       Preempted: SIGTERM or Ctrl-C came; the state is saved.
     """
     started = time.perf_counter()
+    if jax.process_index():
+        say = _say_nothing
     run = build(config, devices)
     with open_workdir(workdir) as folder:
         claim(folder, config)
@@ -205,6 +207,10 @@ def _best_on_the_way(run: Run, folder: Path) -> dict[str, float] | None:
     return {
         k: max(r[k] for r in evaluated) if k == "zsl/top1" else best[k] for k in best if "/" in k and "train/" not in k
     }
+
+
+def _say_nothing(line: str) -> None:
+    """Process 0 speaks for all."""
 
 
 def _announce(run: Run, state: TrainState, say) -> None:
