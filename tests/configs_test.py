@@ -6,7 +6,8 @@ import pytest
 
 from demjax.checks import UserError
 from demjax.train.config import check_config, config_hash, default_config, flatten
-from demjax.train.loop import build, train_and_evaluate
+from demjax.train.loop import train_and_evaluate
+from demjax.train.run import build
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 BENCHMARKS = ("cub", "awa1", "awa2", "sun", "apy")

@@ -29,7 +29,8 @@ def draw(report: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Any
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 6), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(2, 3))
+    parts: Any = figure.subfigures(1, 2, width_ratios=(2, 3))
+    left, right = parts
     loss, hubs = left.subplots(2, 1)
     loss.plot([r["epoch"] for r in records], [r["train/loss"] for r in records], color="tab:blue")
     loss.set(xlabel="epoch", ylabel="training loss", yscale="log")

@@ -10,9 +10,11 @@ import pytest
 
 from demjax.checks import UserError
 from demjax.train import loop as loop_module
+from demjax.train import run as run_module
 from demjax.train.checkpoint import Checkpoints
 from demjax.train.config import default_config, quick
-from demjax.train.loop import TrainingDiverged, build, train_and_evaluate
+from demjax.train.loop import TrainingDiverged, train_and_evaluate
+from demjax.train.run import build
 from demjax.train.stop import Preempted, stop
 from demjax.train.workdir import open_workdir
 
@@ -23,7 +25,7 @@ def tiny(**changes):
     config = default_config()
     quick(config)
     config.log.tensorboard = False
-    config.train.epochs = 4
+    config.train.update(epochs=4, batching="examples", batch_size=13)
     config.update_from_flattened_dict(changes)
     return config
 
@@ -147,14 +149,14 @@ def test_changed_config_is_refused_with_the_keys(tmp_path):
 def test_changed_data_are_refused(tmp_path, monkeypatch):
     """Same config, other bytes behind the same name."""
     run(tiny(), tmp_path)
-    load = loop_module.load
+    load = run_module.load
 
     def other(**settings):
         dataset = load(**settings)
         dataset.features[0, 0] += 1
         return dataset
 
-    monkeypatch.setattr(loop_module, "load", other)
+    monkeypatch.setattr(run_module, "load", other)
     with pytest.raises(UserError, match="data fingerprints"):
         run(tiny(), tmp_path)
 
@@ -218,8 +220,8 @@ def test_workdir_not_writable(tmp_path, place):
 def test_class_sums_need_a_task_that_allows_them(tmp_path, monkeypatch):
     import dataclasses
 
-    make = loop_module.TASKS["dem"]
-    monkeypatch.setitem(loop_module.TASKS, "dem", lambda *a, **k: dataclasses.replace(make(*a, **k), groups=False))
+    make = run_module.TASKS["dem"]
+    monkeypatch.setitem(run_module.TASKS, "dem", lambda *a, **k: dataclasses.replace(make(*a, **k), groups=False))
     with pytest.raises(UserError, match="needs single images"):
         run(tiny(**{"train.batching": "class_sums"}), tmp_path)
 

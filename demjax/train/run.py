@@ -1,0 +1,80 @@
+"""From a config to the parts of a run, all checked before anything is written; and what its numbers depend on."""
+
+import math
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+import demjax
+from demjax.checks import UserError, choose
+from demjax.data import Dataset, load
+from demjax.data.batches import BATCHING
+from demjax.mesh import data_mesh
+from demjax.tasks import TASKS, Task
+from demjax.train.config import check_config, config_hash
+from demjax.train.optimizer import make_optimizer
+
+
+class Run(NamedTuple):
+    """All parts of a run, built from its config and checked, before anything is written."""
+
+    config: ConfigDict
+    dataset: Dataset
+    task: Task
+    optimizer: optax.GradientTransformation
+    mesh: Mesh
+    rows: dict[str, np.ndarray]
+    batch_size: int
+    steps_per_epoch: int
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree on."""
+        return {"config hash": config_hash(self.config), "data fingerprints": self.dataset.fingerprints}
+
+
+def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Run:
+    """Checks the config, loads the data, builds the task and its optimiser.
+
+    Raises:
+      UserError: for whatever in config or data does not fit.
+    """
+    check_config(config)
+    dataset = load(**config.data.to_dict())
+    settings = {k: v for k, v in config.task.items() if k != "name"} | config.model.to_dict()
+    task = choose("task.name", config.task.name, TASKS)(dataset, **settings)
+    rows = choose("train.batching", config.train.batching, BATCHING)(dataset)
+    if config.train.batching == "class_sums" and not task.groups:
+        raise UserError(f"train.batching is class_sums: the loss of {task.name} needs single images, use examples")
+    n_rows = len(rows["weight"]) - 1
+    batch_size = min(config.train.batch_size or n_rows, n_rows)
+    steps = math.ceil(n_rows / batch_size) * config.train.passes_per_epoch
+    optimizer = make_optimizer(total_steps=steps * config.train.epochs, **config.optimizer.to_dict())
+    return Run(config, dataset, task, optimizer, data_mesh(devices), rows, batch_size, steps)
+
+
+def provenance(run: Run, epoch: int) -> dict[str, Any]:
+    """What a number depends on."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    device = run.mesh.devices.flat[0]
+    return {
+        "config_hash": config_hash(run.config),
+        "fingerprints": run.dataset.fingerprints,
+        "split_version": run.dataset.version,
+        "sources": dict(run.dataset.sources),
+        "fold": run.config.data.fold,
+        "seed": run.config.seed,
+        "epoch": epoch,
+        "devices": f"{run.mesh.size} x {device.device_kind} ({device.platform})",
+        "training_precision": run.config.train.precision,
+        "evaluation_precision": "float32, highest",
+        "versions": {"demjax": demjax.__version__, "python": platform.python_version()}
+        | {p: metadata.version(p) for p in packages},
+    }
