@@ -50,10 +50,13 @@ def _is_hdf5(path: Path) -> bool:
 
 
 def _read_v5(path: Path, wanted: list[str]) -> tuple[list[str], dict[str, np.ndarray]]:
-    from scipy import io
+    from scipy import io, sparse
 
     present = [name for name, _, _ in io.whosmat(path)]
     found = io.loadmat(path, variable_names=[k for k in wanted if k in present])
+    for key in wanted:
+        if sparse.issparse(found.get(key)):
+            raise UserError(f"{path}: {key!r} is a sparse matrix: expected a full one, save full({key})")
     return present, {k: _plain(found[k]) for k in wanted if k in found}
 
 
