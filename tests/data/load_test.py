@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from demjax.checks import UserError
 from demjax.data import load, xlsa17
@@ -68,7 +69,7 @@ def test_a_folder_that_does_not_exist(refused):
         load("CUB", dir="/nowhere")
 
 
-class _Manager:
+class _Manager(tfds.download.DownloadManager):
     """TFDS's download manager, without a network."""
 
     def __init__(self, manual, answer):
