@@ -50,7 +50,7 @@ def load(
 def _from_files(name: str, dir: str, features: str, semantics: str, split: str) -> Dataset:
     import tensorflow_datasets as tfds  # half a second: only when it is needed
 
-    from demjax.data.datasets.xlsa17.xlsa17_dataset_builder import Builder, Xlsa17Config
+    from demjax.data.datasets.xlsa17.xlsa17_dataset_builder import Xlsa17Config
 
     if dir and not Path(dir).expanduser().is_dir():
         raise UserError(f"--config.data.dir={dir} is not a folder: expected the one that holds {features}.mat")
@@ -65,15 +65,33 @@ def _from_files(name: str, dir: str, features: str, semantics: str, split: str) 
         semantics=semantics,
         split=split,
     )
+    source = files.features.parent if files else (dir or None)
+    try:
+        return _prepare_and_read(name, config, source, manual)
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # array_record, JSON and protobuf each raise their own on damaged bytes
+        place = Path(tfds.core.constants.DATA_DIR).expanduser() / "xlsa17" / config.name
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"the prepared set in {place} cannot be written or read ({type(error).__name__}: {reason}): "
+            "delete it and run again"
+        ) from error
+
+
+def _prepare_and_read(name: str, config: Any, source: str | Path | None, manual: Path) -> Dataset:
+    import tensorflow_datasets as tfds
+
+    from demjax.data.datasets.xlsa17.xlsa17_dataset_builder import Builder
+
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # TFDS warns of every config that is not in its list
+    logging.set_verbosity(logging.FATAL)  # TFDS warns of every config that is not in its list
     try:
-        builder = Builder(config=config, source=files.features.parent if files else (dir or None))
-        builder.download_and_prepare(
-            file_format="array_record", download_config=tfds.download.DownloadConfig(manual_dir=manual)
-        )
+        builder = Builder(config=config, source=source)
+        settings = tfds.download.DownloadConfig(manual_dir=manual)
+        builder.download_and_prepare(file_format="array_record", download_config=settings)
     finally:
         logging.set_verbosity(verbosity)
     return _read_prepared(name, builder)

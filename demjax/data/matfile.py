@@ -57,6 +57,8 @@ def _read_v5(path: Path, wanted: list[str]) -> tuple[list[str], dict[str, np.nda
     for key in wanted:
         if sparse.issparse(found.get(key)):
             raise UserError(f"{path}: {key!r} is a sparse matrix: expected a full one, save full({key})")
+    for key in (k for k in wanted if k in found and not isinstance(found[k], np.ndarray)):
+        raise UserError(f"{path}: {key!r} is a sparse matrix: expected a full one, save full({key})")
     return present, {k: _plain(found[k]) for k in wanted if k in found}
 
 

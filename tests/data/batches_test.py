@@ -1,45 +1,121 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from demjax.data import synthetic
-from demjax.data.batches import class_sums, examples
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return synthetic.plant(n_classes=9, n_unseen=2, n_attributes=4, n_features=6, images_per_class=7)
+from demjax.data.batches import BATCHING, class_sums, examples
+from demjax.data.dataset import Dataset
 
 
-def test_examples_are_the_training_images_and_nothing_else(dataset):
-    rows, ids = examples(dataset), dataset.splits["trainval"]
-    np.testing.assert_array_equal(rows["features"][:-1], dataset.features[ids])
-    np.testing.assert_array_equal(rows["label"][:-1], dataset.labels[ids])
-    assert set(rows["label"][:-1]) == set(dataset.seen)
-    assert rows["weight"][:-1].tolist() == [1] * len(ids) and not rows["scatter"].any()
+def dataset_of(features, labels, trainval):
+    """One test image of class 0 and one unseen class, the last, go with the images given."""
+    n, unseen = len(labels), int(max(labels)) + 1
+    features = np.concatenate([features, np.full((2, features.shape[1]), 5e3)]).astype(np.float32)
+    none = np.array([], np.int64)
+    return Dataset(
+        name="toy",
+        features=features,
+        labels=np.array([*labels, labels[trainval[0]], unseen]),
+        classes=tuple(f"c{i}" for i in range(unseen + 1)),
+        semantics=np.zeros((unseen + 1, 1), np.float32),
+        splits={
+            "trainval": np.array(trainval),
+            "test_seen": np.array([n]),
+            "test_unseen": np.array([n + 1]),
+            "train": none,
+            "val": none,
+        },
+    )
 
 
-@pytest.mark.parametrize("make", [examples, class_sums])
-def test_the_last_row_is_empty(dataset, make):
-    assert all(not np.any(value[-1]) for value in make(dataset).values())
+def random_dataset(seed, n_classes=4, n=40, d=3, scale=1.0, offset=0.0):
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, n - n_classes)])
+    return dataset_of(rng.normal(offset, scale, (n, d)), labels, rng.permutation(n))
 
 
-def test_class_sums_by_loops(dataset):
-    rows = class_sums(dataset)
-    for row, c in enumerate(dataset.seen):
-        own = [dataset.features[i].astype(float) for i in dataset.splits["trainval"] if dataset.labels[i] == c]
-        mean = sum(own) / len(own)
-        assert rows["label"][row] == c and rows["weight"][row] == len(own)
-        np.testing.assert_allclose(rows["features"][row], mean, rtol=1e-6)
-        assert rows["scatter"][row] == pytest.approx(sum(((x - mean) ** 2).sum() for x in own), rel=1e-6)
+def loss(rows, outputs):
+    """sum_i w_i ||x_i - f(label_i)||^2 + scatter_i, row by row in float64."""
+    total = 0.0
+    for x, label, weight, scatter in zip(*(rows[k] for k in ("features", "label", "weight", "scatter")), strict=True):
+        total += float(weight) * float(np.square(x.astype(np.float64) - outputs[label]).sum()) + float(scatter)
+    return total
 
 
-def test_both_give_the_same_least_squares_loss(dataset):
-    """For any prototypes at all, in float64: sum_i ||x_i - f||^2 = sum_c n_c ||mean_c - f||^2 + scatter_c."""
-    prototypes = np.random.default_rng(0).standard_normal((9, 6))
+def test_examples_by_hand():
+    rows = examples(dataset_of(np.array([[1, 2], [3, 4], [5, 6]]), np.array([0, 1, 0]), [2, 0, 1]))
+    assert rows["features"].tolist() == [[5, 6], [1, 2], [3, 4], [0, 0]]
+    assert rows["label"].tolist() == [0, 0, 1, 0]
+    assert rows["weight"].tolist() == [1, 1, 1, 0]
+    assert rows["scatter"].tolist() == [0, 0, 0, 0]
 
-    def loss(rows):
-        rows = {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in rows.items()}
-        squared = ((rows["features"] - prototypes[rows["label"]]) ** 2).sum(axis=1)
-        return (rows["weight"] * squared + rows["scatter"]).sum()
 
-    assert loss(class_sums(dataset)) == pytest.approx(loss(examples(dataset)), rel=1e-6)
+def test_class_sums_by_hand():
+    rows = class_sums(dataset_of(np.array([[1, 2], [3, 4], [5, 6]]), np.array([0, 1, 0]), [2, 0, 1]))
+    assert rows["features"].tolist() == [[3, 4], [3, 4], [0, 0]]
+    assert rows["label"].tolist() == [0, 1, 0]
+    assert rows["weight"].tolist() == [2, 1, 0]
+    assert rows["scatter"].tolist() == [16, 0, 0]  # 4 + 4 for each of two images
+
+
+@pytest.mark.parametrize("how", BATCHING)
+def test_rows_have_one_empty_row_and_the_types_of_the_engine(how):
+    dataset = random_dataset(0)
+    rows = BATCHING[how](dataset)
+    assert {k: v.dtype.name for k, v in rows.items()} == {
+        "features": "float32",
+        "label": "int32",
+        "weight": "float32",
+        "scatter": "float32",
+    }
+    assert len({len(v) for v in rows.values()}) == 1
+    assert all(not v[-1].any() for v in rows.values())
+    assert rows["weight"].sum() == len(dataset.splits["trainval"])
+    assert (rows["weight"][:-1] > 0).all()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 999), st.integers(1, 6), st.integers(1, 5))
+def test_class_sums_are_exact_on_dyadic_numbers(seed, n_classes, d):
+    """Small integers, class sizes that are powers of two: every number is exact in float32, so nothing may differ."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(n_classes), 2 ** rng.integers(0, 4, n_classes))
+    dataset = dataset_of(rng.integers(-20, 20, (len(labels), d)).astype(float), labels, rng.permutation(len(labels)))
+    outputs = rng.integers(-8, 8, (n_classes, d)) / 4
+    assert loss(class_sums(dataset), outputs) == loss(examples(dataset), outputs)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 999), st.sampled_from([1e-3, 1.0, 50.0]))
+def test_class_sums_keep_loss_and_gradient(seed, scale):
+    dataset = random_dataset(seed, scale=scale)
+    outputs = np.random.default_rng(seed).normal(size=(5, 3)) * scale
+    one, whole = examples(dataset), class_sums(dataset)
+    assert loss(whole, outputs) == pytest.approx(loss(one, outputs), rel=1e-6)
+    for c in range(4):  # d/df of w ||x - f||^2 is 2 w (f - x)
+        gradients = [
+            sum(
+                2 * r["weight"][i] * (outputs[c] - r["features"][i])
+                for i in range(len(r["label"]))
+                if r["label"][i] == c
+            )
+            for r in (one, whole)
+        ]
+        np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-4, atol=1e-4 * scale)
+
+
+def test_scatter_survives_a_large_mean():
+    """E[x^2] - E[x]^2 in float32 would give anything here; the answer is known in fractions."""
+    x = np.array([[10_000.0], [10_000.5], [10_001.0], [10_002.5]])
+    values = [Fraction(v) for v in x.ravel()]
+    mean = sum(values) / 4
+    rows = class_sums(dataset_of(x, np.zeros(4, int), [0, 1, 2, 3]))
+    assert rows["features"][0, 0] == float(mean)
+    assert rows["scatter"][0] == float(sum((v - mean) ** 2 for v in values))
+
+
+@pytest.mark.parametrize("how", BATCHING)
+def test_no_test_image_in_any_row(how):
+    assert np.abs(BATCHING[how](random_dataset(1))["features"]).max() < 100  # test images hold 5000
