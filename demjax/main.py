@@ -103,6 +103,9 @@ def run() -> None:
     except Preempted as told:
         print(f"demjax: {told}; the same command resumes", file=sys.stderr)
         sys.exit(0)
+    except KeyboardInterrupt:
+        print("demjax: stopped at once; the same command resumes from the newest checkpoint", file=sys.stderr)
+        sys.exit(130)
     except UserError as mistake:
         print(f"demjax: error: {mistake}", file=sys.stderr)
         sys.exit(1)

@@ -18,7 +18,7 @@ from demjax.train.config import flatten
 from demjax.train.epoch import TrainState, compile_epoch, init_state
 from demjax.train.evaluate import evaluate
 from demjax.train.picture import draw_to
-from demjax.train.report import Reporter, table, write_report
+from demjax.train.report import Reporter, best_evaluated, table, write_report
 from demjax.train.run import Run, build, provenance
 from demjax.train.stop import Preempted, stop
 from demjax.train.workdir import claim, open_workdir
@@ -79,7 +79,7 @@ def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, sta
         seconds={"train": seconds, "evaluate": done - begun, "total": done - started},
         provenance=provenance(run, int(state.epoch)),
         bayes=run.dataset.bayes,
-        best_on_test=_best_on_the_way(run, folder),
+        best_on_test=best_evaluated(folder) if run.config.data.fold == "test" else None,
     )
     say(table(report))
     picture = draw_to(folder, report)
@@ -93,7 +93,7 @@ def _start(run: Run, folder: Path, checkpoints: Checkpoints, say) -> tuple[Train
     restored = checkpoints.restore(state, warn=say)
     if restored is None:
         return state, 0.0
-    check_same({k: restored.meta.get(k) for k in run.identity}, run.identity, folder)
+    check_same(restored.meta, run.identity, folder)
     say(f"{folder}: resuming after epoch {restored.step} of {run.config.train.epochs}")
     return restored.state, restored.meta["seconds"]
 
@@ -121,12 +121,14 @@ def _train(run: Run, state: TrainState, seconds: float, folder: Path, checkpoint
             took = time.perf_counter() - begun
             seconds += took
             last = number == config.train.epochs
+            if config.evaluate.every and (last or number % config.evaluate.every == 0):
+                values |= evaluate(run.task, state.params, run.dataset, config.evaluate.query_batch).metrics
+            # The line first: killed in between, the epoch is trained and told again; the other way round it
+            # would be missing for ever.
+            reporter.epoch(number, number * run.steps_per_epoch, took, values)
             if last or number % config.train.checkpoint_every == 0:
                 checkpoints.save(number, state, run.identity | {"seconds": seconds})
                 saved = number
-            if config.evaluate.every and (number % config.evaluate.every == 0 or last):
-                values |= evaluate(run.task, state.params, run.dataset, config.evaluate.query_batch).metrics
-            reporter.epoch(number, number * run.steps_per_epoch, took, values)
         if (reached := int(state.epoch)) > saved:  # asked to stop between two checkpoints
             checkpoints.save(reached, state, run.identity | {"seconds": seconds})
         checkpoints.wait()
@@ -149,18 +151,6 @@ def _mean_losses(losses: dict[str, jax.Array], epoch: int, run: Run, checkpoints
             f"optimizer.clip_norm; the last good checkpoint in {checkpoints.folder} is kept"
         )
     return {f"train/{name}": float(np.mean(value, dtype=np.float64)) for name, value in host.items()}
-
-
-def _best_on_the_way(run: Run, folder: Path) -> dict[str, float] | None:
-    """Best of the evaluations during training: what much of the literature prints. Never used to select."""
-    if not run.config.evaluate.every or run.config.data.fold != "test":
-        return None
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    evaluated = [r for r in records if "gzsl/harmonic" in r]
-    best = max(evaluated, key=lambda r: r["gzsl/harmonic"])
-    return {
-        k: max(r[k] for r in evaluated) if k == "zsl/top1" else best[k] for k in best if "/" in k and "train/" not in k
-    }
 
 
 def _say_nothing(line: str) -> None:

@@ -1,11 +1,10 @@
 """One picture of a run: the loss, the unseen classes, and how unevenly they are found."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from demjax.train.report import readable
+from demjax.train.report import read_records, readable
 
 
 def draw_to(workdir: Path, report: Mapping[str, Any]) -> Path | None:
@@ -14,9 +13,7 @@ def draw_to(workdir: Path, report: Mapping[str, Any]) -> Path | None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
     except ImportError:
         return None
-    log = workdir / "metrics.jsonl"
-    records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    figure = draw(report, records)
+    figure = draw(report, read_records(workdir))
     FigureCanvasAgg(figure)
     target, partial = workdir / "report.png", workdir / "report.part.png"
     figure.savefig(partial, dpi=110)

@@ -115,6 +115,26 @@ def write_report(
     return report
 
 
+def read_records(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, one per epoch; none where there is no such file yet."""
+    file = workdir / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def best_evaluated(workdir: Path) -> dict[str, float] | None:
+    """Best of the evaluations on the way: what much of the literature prints, and nobody may select by.
+
+    T1 is the best T1 of any epoch, everything else that of the epoch with the best H. None if there was no
+    evaluation on the way (`evaluate.every`).
+    """
+    evaluated = [r for r in read_records(workdir) if "gzsl/harmonic" in r]
+    if not evaluated:
+        return None
+    best = max(evaluated, key=lambda r: r["gzsl/harmonic"])
+    metrics = {k: v for k, v in best.items() if k.startswith(("zsl/", "gzsl/", "hubness/"))}
+    return metrics | {"zsl/top1": max(r["zsl/top1"] for r in evaluated)}
+
+
 def table(report: Mapping[str, Any]) -> str:
     """The table for people, in percent; on a planted set the best possible row stands below ours."""
     rows = [("this run", report["metrics"])]

@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 from demjax.checks import UserError, choose, did_you_mean
 from demjax.train.config import flatten
 from demjax.train.loop import train_and_evaluate
+from demjax.train.report import read_records
 from demjax.train.workdir import write_json
 
 
@@ -86,6 +86,6 @@ def _on_validation(config: ConfigDict, setting: dict[str, Any], seed: int) -> Co
 
 
 def _curve(folder: Path, objective: str) -> list[float]:
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    records = read_records(folder)
     choose("select.objective", objective, records[0])
     return [record[objective] for record in records]

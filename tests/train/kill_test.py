@@ -138,13 +138,13 @@ def test_flipped_byte_in_the_newest_checkpoint(tmp_path, uninterrupted):
 
 
 def test_disk_full_while_saving(tmp_path, uninterrupted):
-    """No file may grow beyond 300 kB, a quarter of a checkpoint: one line is told, older steps stay good."""
+    """No file may grow beyond 60 kB, a tenth of a checkpoint: one line is told, older steps stay good."""
     process = start(tmp_path)
     wait_for_training(process, tmp_path)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     before = epochs_saved(tmp_path)
-    limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)); "
+    limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); "
     limited += "sys.argv = sys.argv[1:]; runpy.run_module('demjax.main', run_name='__main__')"
     command = [sys.executable, "-c", limited, *COMMAND[2:], f"--workdir={tmp_path}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
