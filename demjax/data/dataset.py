@@ -50,7 +50,7 @@ class Dataset:
     bayes: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        _check_classes(self.classes, self.semantics)
+        check_classes(self.classes, self.semantics)
         _check_features(self.features, self.labels, self.classes)
         splits_lib.check_splits(self.splits, self.labels, self.classes)
 
@@ -111,7 +111,20 @@ def _unit_rows(s: np.ndarray) -> np.ndarray:
     return s / np.where(norm > 0, norm, 1.0)
 
 
-def _check_classes(classes: tuple[str, ...], semantics: np.ndarray) -> None:
+def not_finite(features: np.ndarray) -> np.ndarray:
+    """Numbers of the rows that hold NaN or Inf."""
+    # A sum is finite iff the row is, up to overflow; only suspects are looked at value by value.
+    with np.errstate(all="ignore"):
+        suspect = np.flatnonzero(~np.isfinite(features.sum(axis=1)))
+    return suspect[~np.isfinite(features[suspect]).all(axis=1)]
+
+
+def check_classes(classes: tuple[str, ...], semantics: np.ndarray) -> None:
+    """The promises about classes that every Dataset keeps.
+
+    Raises:
+      UserError: naming the class.
+    """
     doubled = sorted({name for name in classes if classes.count(name) > 1}) if len(set(classes)) < len(classes) else []
     if doubled:
         raise UserError(f"class names stand twice: {listed(doubled)}; names must be unique")
@@ -128,10 +141,7 @@ def _check_features(features: np.ndarray, labels: np.ndarray, classes: tuple[str
         raise UserError(f"features have shape {features.shape}: expected [{len(labels)} images, width]{hint}")
     if features.dtype != np.float32:
         raise UserError(f"features are {features.dtype}: expected float32; convert with .astype('float32')")
-    # A sum is finite iff the row is, up to overflow; only suspects are looked at value by value.
-    with np.errstate(all="ignore"):
-        suspect = np.flatnonzero(~np.isfinite(features.sum(axis=1)))
-    bad = suspect[~np.isfinite(features[suspect]).all(axis=1)]
+    bad = not_finite(features)
     if len(bad):
         raise UserError(
             f"features of image {bad[0]} (0-based row) hold NaN or Inf ({len(bad)} such rows): "

@@ -6,16 +6,17 @@ per class, 1-based uint16 locations). Any features and any descriptions in this 
 Reference: Xian, Lampert, Schiele & Akata 2018; the README of its data archive.
 """
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from demjax.checks import UserError, listed
 from demjax.data import splits as splits_lib
-from demjax.data.dataset import Dataset
+from demjax.data.dataset import Dataset, check_classes, not_finite
 from demjax.data.matfile import mat_keys, read_mat
 
 _LOCATIONS = ("trainval", "test_seen", "test_unseen", "train", "val")
@@ -98,7 +99,7 @@ def read(name: str, files: Files) -> Dataset:
     """
     raw = read_mat(files.splits, [files.key, *(f"{k}_loc" for k in _LOCATIONS[:3])],
                    ["train_loc", "val_loc", "allclasses_names"])  # fmt: skip
-    semantics = _as_float(files.splits, files.key, raw[files.key]).T
+    semantics = _single(_as_float(files.splits, files.key, raw[files.key]).T)
     classes = _class_names(files.splits, raw.get("allclasses_names"), len(semantics))
     images = read_mat(files.features, ["features", "labels"])
     labels = _labels(files, images["labels"], len(classes))
@@ -106,7 +107,11 @@ def read(name: str, files: Files) -> Dataset:
     ids = {k: _locations(files.splits, k, raw[f"{k}_loc"], len(labels)) for k in _LOCATIONS if f"{k}_loc" in raw}
     version = splits_lib.version_of(ids)
     ids |= splits_lib.clean_folds(ids, labels, classes, _val_classes(files.splits.parent))
+    with _named(files.splits):  # before images are left out: their numbers are those of the file
+        check_classes(classes, semantics)
+        splits_lib.check_splits(ids, labels, classes)
     used = np.unique(np.concatenate([ids[k] for k in _LOCATIONS[:3]]))
+    _check_finite(files.features, features, used)
     if len(used) < len(labels):
         features, labels = features[used], labels[used]
         ids = {k: np.searchsorted(used, v) for k, v in ids.items()}
@@ -115,7 +120,7 @@ def read(name: str, files: Files) -> Dataset:
         features=features,
         labels=labels,
         classes=classes,
-        semantics=semantics.astype(np.float32),
+        semantics=semantics,
         splits=ids,
         version=version,
         sources={"features": files.features.name, "semantics": f"{files.splits.name}:{files.key}"},
@@ -136,6 +141,20 @@ def split_digest(dataset: Dataset) -> str:
     return sha.hexdigest()[:16]
 
 
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Puts the file before an error that speaks of images and classes only."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _single(value: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # becomes Inf, which is found and named later
+        return np.ascontiguousarray(value, dtype=np.float32)
+
+
 def _as_float(path: Path, key: str, value: np.ndarray) -> np.ndarray:
     if value.dtype not in (np.float32, np.float64):
         raise UserError(
@@ -153,7 +172,7 @@ def _class_names(path: Path, names: np.ndarray | None, n_columns: int) -> tuple[
     if names is not None:
         found, where = tuple(str(n).strip() for n in names.ravel()), "allclasses_names"
     elif listed_in.is_file():
-        found, where = tuple(listed_in.read_text().split()), listed_in.name
+        found, where = tuple(_words(listed_in)), listed_in.name
     else:
         found, where = tuple(f"class_{i + 1:03d}" for i in range(n_columns)), "numbers"
     if len(found) != n_columns:
@@ -169,7 +188,16 @@ def _features(path: Path, value: np.ndarray, n_images: int) -> np.ndarray:
     if value.shape[1] != n_images:
         hint = ": they are transposed, save features.T" if value.shape[0] == n_images else ""
         raise UserError(f"{path}: features have shape {value.shape}: expected [width, {n_images} images]{hint}")
-    return np.ascontiguousarray(value.T, dtype=np.float32)
+    return _single(value.T)
+
+
+def _check_finite(path: Path, features: np.ndarray, used: np.ndarray) -> None:
+    bad = np.intersect1d(not_finite(features), used)
+    if len(bad):
+        raise UserError(
+            f"{path}: features of image {bad[0] + 1} (1-based column) hold NaN or Inf as float32 ({len(bad)} such "
+            "images): extract these images again or take them out of the lists"
+        )
 
 
 def _labels(files: Files, value: np.ndarray, n_classes: int) -> np.ndarray:
@@ -197,11 +225,18 @@ def _locations(path: Path, name: str, value: np.ndarray, n_images: int) -> np.nd
 
 def _whole_numbers(path: Path, key: str, value: np.ndarray) -> np.ndarray:
     flat = np.ravel(value)
-    if flat.dtype.kind not in "iuf" or not np.all(np.mod(flat, 1) == 0):
+    if flat.dtype.kind not in "iuf" or not np.all(np.isfinite(flat)) or not np.all(np.mod(flat, 1) == 0):
         raise UserError(f"{path}: {key!r} holds {flat.dtype} values that are not whole numbers")
     return flat.astype(np.int64)
 
 
 def _val_classes(folder: Path) -> set[str] | None:
     listed_in = folder / "valclasses1.txt"
-    return set(listed_in.read_text().split()) if listed_in.is_file() else None
+    return set(_words(listed_in)) if listed_in.is_file() else None
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8-sig").split()  # -sig: Windows editors put a mark before the first name
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None

@@ -116,6 +116,15 @@ def test_scatter_survives_a_large_mean():
     assert rows["scatter"][0] == float(sum((v - mean) ** 2 for v in values))
 
 
+def test_scatter_is_summed_in_double_precision():
+    """Images a thousandth apart around 1000: float32 would round the mean by as much."""
+    x = np.random.default_rng(0).normal(1000, 1e-3, (50, 1)).astype(np.float32)
+    values = [Fraction(float(v)) for v in x.ravel()]
+    mean = sum(values) / 50
+    rows = class_sums(dataset_of(x, np.zeros(50, int), list(range(50))))
+    assert rows["scatter"][0] == pytest.approx(float(sum((v - mean) ** 2 for v in values)), rel=1e-6)
+
+
 @pytest.mark.parametrize("how", BATCHING)
 def test_no_test_image_in_any_row(how):
     assert np.abs(BATCHING[how](random_dataset(1))["features"]).max() < 100  # test images hold 5000

@@ -118,6 +118,7 @@ def test_fingerprints_do_not_depend_on_memory_order():
     ("changed", "moved"),
     [
         ({"features": with_value(parts()["features"], (0, 0), 9)}, {"features"}),
+        ({"labels": with_value(parts()["labels"], [10, 20], [4, 2])}, {"features"}),  # two unseen images swapped
         ({"semantics": with_value(parts()["semantics"], (0, 0), 9)}, {"semantics"}),
         ({"classes": ("Ant", *NAMES[1:])}, {"semantics", "splits"}),
         ({"splits": parts()["splits"] | {"val": np.array([5, 6, 7])}}, {"splits"}),
