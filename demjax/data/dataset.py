@@ -84,7 +84,7 @@ class Dataset:
         train, val = self.splits["train"], self.splits["val"]
         if len(train) == 0 or len(val) == 0:
             raise UserError(f"{self.name} has {len(train)} train and {len(val)} val images: no validation fold")
-        fit, held = splits_lib.hold_out(train, self.labels, share, seed)
+        fit, held = splits_lib.hold_out(train, self.labels, share, seed, self.classes)
         images = np.sort(np.concatenate([fit, held, val]))
         kept = np.unique(self.labels[images])
         empty = np.array([], np.int64)

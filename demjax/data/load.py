@@ -1,5 +1,7 @@
 """One door to every data set: planted, or files in the xlsa17 layout through their TFDS builder."""
 
+import contextlib
+import io
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,7 +93,8 @@ def _prepare_and_read(name: str, config: Any, source: str | Path | None, manual:
     try:
         builder = Builder(config=config, source=source)
         settings = tfds.download.DownloadConfig(manual_dir=manual)
-        builder.download_and_prepare(file_format="array_record", download_config=settings)
+        with contextlib.redirect_stdout(io.StringIO()):  # "Downloading ..." also where nothing is downloaded
+            builder.download_and_prepare(file_format="array_record", download_config=settings)
     finally:
         logging.set_verbosity(verbosity)
     return _read_prepared(name, builder)

@@ -46,7 +46,9 @@ def clean_folds(
     return {"train": trainval[~is_val], "val": trainval[is_val]}
 
 
-def hold_out(ids: np.ndarray, labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(
+    ids: np.ndarray, labels: np.ndarray, share: float, seed: int, classes: tuple[str, ...] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Splits image ids into (kept, held out), taking `share` of each class, at least one image of it.
 
     Raises:
@@ -57,7 +59,8 @@ def hold_out(ids: np.ndarray, labels: np.ndarray, share: float, seed: int) -> tu
     for c in np.unique(labels[ids]):
         of_class = ids[labels[ids] == c]
         if len(of_class) < 2:
-            raise UserError(f"class {c} has 1 training image: expected 2 or more to hold one out")
+            name = repr(classes[c]) if classes else c
+            raise UserError(f"class {name} has 1 training image: expected 2 or more to hold one out")
         held.append(rng.permutation(of_class)[: max(1, round(share * len(of_class)))])
     held_out = np.sort(np.concatenate(held))
     return np.setdiff1d(ids, held_out), held_out

@@ -69,23 +69,25 @@ def find(roots: Iterable[Path], name: str, features: str, semantics: str) -> Fil
         if not (folder / f"{features}.mat").is_file():
             continue
         default, named = folder / "att_splits.mat", folder / f"{semantics}_splits.mat"
-        if default.is_file() and semantics in _keys(default):
+        if default.is_file() and _has_key(default, semantics):
             return Files(folder / f"{features}.mat", default, semantics)
         if named.is_file():
             return Files(folder / f"{features}.mat", named, "att")
         known = [p.name.removesuffix("_splits.mat") for p in sorted(folder.glob("*_splits.mat"))]
+        if not known:
+            raise UserError(f"there is no *_splits.mat in {folder}: expected {named.name} beside {features}.mat")
         raise UserError(
             f"semantics {semantics!r} are neither a key of {default} nor the file {named.name} beside it; "
-            f"{'split files there: ' + ', '.join(known) if known else 'there is no *_splits.mat at all'}"
+            f"split files there: {', '.join(known)}"
         )
     return None
 
 
-def _keys(path: Path) -> list[str]:
+def _has_key(path: Path, key: str) -> bool:
     try:
-        return mat_keys(path)
-    except Exception:  # damaged: read_mat says so, with the reason
-        return ["att"]
+        return key in mat_keys(path)
+    except Exception:  # damaged: read_mat will say so, with the reason
+        return True
 
 
 def read(name: str, files: Files) -> Dataset:

@@ -437,7 +437,7 @@ def test_semantics_that_do_not_exist(tmp_path, toy, refused):
 
 def test_features_without_any_table(tmp_path, toy, refused):
     (toy.write(tmp_path) / "att_splits.mat").unlink()
-    with refused("'att'", tmp_path, "no *_splits.mat"):
+    with refused("att_splits.mat", tmp_path, "no *_splits.mat"):
         read(tmp_path)
 
 
