@@ -48,17 +48,18 @@ class _Answers:
         found = nearest(self._queries[split], self._gallery[candidates], k=1, score=self._score)
         return candidates[np.asarray(found.ids[:, 0])]
 
-    def count(self, split: str, candidates: np.ndarray) -> metrics.ClassCounts:
+    def count(self, split: str, predicted: np.ndarray) -> metrics.ClassCounts:
+        """Right answers and images of each class, for the answers `predicted` to the images of `split`."""
         truth = self.dataset.labels[self.dataset.splits[split]]
-        predicted = self.nearest_class(split, candidates)
         return metrics.class_counts(jnp.asarray(predicted), jnp.asarray(truth), len(self.dataset.classes))
 
 
 def _zsl(answers: _Answers) -> Evaluation:
     """Unseen test images among unseen classes: T1, and the hubness of that search (N_1)."""
     data = answers.dataset
-    counts = answers.count("test_unseen", data.unseen)
-    ids = np.searchsorted(data.unseen, answers.nearest_class("test_unseen", data.unseen))
+    predicted = answers.nearest_class("test_unseen", data.unseen)
+    counts = answers.count("test_unseen", predicted)
+    ids = np.searchsorted(data.unseen, predicted)
     n1 = np.asarray(hubness.k_occurrence(jnp.asarray(ids)[:, None], len(data.unseen)))
     accuracy = np.asarray(counts.correct)[data.unseen] / np.asarray(counts.total)[data.unseen]
     names = [data.classes[c] for c in data.unseen]
@@ -76,7 +77,7 @@ def _zsl(answers: _Answers) -> Evaluation:
 def _gzsl(answers: _Answers) -> Evaluation:
     """Test images of seen and of unseen classes, each among all classes; no calibration."""
     everyone = np.arange(len(answers.dataset.classes))
-    unseen, seen = answers.count("test_unseen", everyone), answers.count("test_seen", everyone)
+    unseen, seen = (answers.count(s, answers.nearest_class(s, everyone)) for s in ("test_unseen", "test_seen"))
     u, s = metrics.per_class_accuracy(unseen), metrics.per_class_accuracy(seen)
     return Evaluation(
         {

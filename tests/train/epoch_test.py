@@ -144,3 +144,18 @@ def test_state_is_donated():
     state = replicate(init_state(task, optimizer, seed=0), mesh)
     run(state, {k: rows[k] for k in task.fields}, dict(task.tables))
     assert all(x.is_deleted() for x in jax.tree.leaves((state.params, state.opt_state)))
+
+
+@pytest.mark.parametrize("precision", ["highest", "default"])
+def test_every_product_of_a_step_has_the_precision_asked_for(precision):
+    """Forward and backward, whatever JAX's default."""
+    task = dem(DATASET, hidden=16)
+    optimizer = make_optimizer(name="sgd", learning_rate=1e-3, total_steps=10)
+    rows = examples(DATASET)
+    run = compile_epoch(task, optimizer, data_mesh(jax.devices()[:1]), n_rows=90, batch_size=13, precision=precision)
+    arguments = (init_state(task, optimizer, 0), {k: rows[k] for k in task.fields}, dict(task.tables))
+    with jax.default_matmul_precision("bfloat16"):
+        text = run.lower(*arguments).as_text()
+    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+    assert len(products) == 5  # two forward; one to the hidden layer and two to the weights backward
+    assert all(precision.upper() in line for line in products)

@@ -77,3 +77,18 @@ def test_a_constant_gallery_is_chance():
     found = evaluate(task, None, DATASET)
     assert found.metrics["zsl/top1"] == pytest.approx(1 / 6)
     assert found.n1[DATASET.classes[DATASET.unseen[0]]] == len(DATASET.splits["test_unseen"])
+
+
+def test_embedding_does_not_depend_on_the_default_precision():
+    """JAX rounds products to TF32 or bfloat16 by default on GPUs and TPUs; a reported number must not."""
+    import dataclasses
+
+    task, seen = dem(DATASET, hidden=4), []
+
+    def gallery(params, dataset, ids):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return task.gallery(params, dataset, ids)
+
+    with jax.default_matmul_precision("bfloat16"):
+        evaluate(dataclasses.replace(task, gallery=gallery), task.init(jax.random.key(0)), DATASET)
+    assert seen == ["highest"]
