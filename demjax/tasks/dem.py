@@ -41,7 +41,7 @@ def dem(
     init: str = "he",
     semantics_scale: str = "sqrt",
     loss_form: str = "paper",
-    l2: int | float = 0.02,
+    l2: int | float = 0.1,
     score: str = "cosine",
 ) -> Task:
     """Builds the task for the widths of `dataset`.

@@ -42,7 +42,7 @@ class Reporter:
         self.say, self._total = say, total_epochs
         self._file = workdir / "metrics.jsonl"
         self._board = _summary_writer(workdir) if tensorboard else None
-        self._seconds: list[float] = []
+        self._told: list[float] = []  # when each line of this session was told
 
     def rewind(self, epoch: int) -> None:
         """Drops lines of epochs after `epoch`, and a torn last line: a resumed run writes them again."""
@@ -66,10 +66,11 @@ class Reporter:
         if self._board:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
-        self._seconds.append(seconds)
-        # The first epoch of a session compiles: leave it out of the estimate as soon as there is another.
-        steady = self._seconds[1:] or self._seconds
-        eta = (self._total - epoch) * sum(steady) / len(steady)
+        self._told.append(time.monotonic())
+        # From line to line, saving and evaluation included. The first epoch compiles: it counts only alone.
+        told = self._told
+        each = (told[-1] - told[0]) / (len(told) - 1) if len(told) > 1 else seconds
+        eta = (self._total - epoch) * each
         parts = [f"epoch {epoch:>{len(str(self._total))}}/{self._total}", f"loss {values['train/loss']:.5g}"]
         parts += [f"{head} {100 * values[name]:.1f}" for name, head in COLUMNS[:4] if name in values]
         self.say(" | ".join([*parts, duration(seconds), f"eta {duration(eta)}"]))
