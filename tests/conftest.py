@@ -9,6 +9,7 @@ from pathlib import Path
 os.environ.setdefault("NPROC", "32")
 _PREPARED = tempfile.TemporaryDirectory(prefix="demjax-tests-")
 os.environ["TFDS_DATA_DIR"] = _PREPARED.name  # nothing goes to the home folder
+tempfile.tempdir = os.environ["TMPDIR"] = _PREPARED.name  # TFDS leaves an empty folder for every builder
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jax  # noqa: E402
