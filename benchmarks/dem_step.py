@@ -119,8 +119,19 @@ class Torch:
             loss = self._loss(self._x[ids], self._semantics[self._label[ids]])
             loss.backward()
             self._adam.step()
-            losses.append(loss.detach())
+            losses.append(loss.detach().clone())  # reduce-overhead reuses the memory of its outputs
         return torch.stack(losses).tolist()  # one wait for the device an epoch, as in demjax
+
+
+def check_device(device: str) -> None:
+    """Both sides must see the GPU, or the comparison is none; one line instead of a traceback."""
+    import jax
+    import torch
+
+    if device == "gpu" and jax.default_backend() != "gpu":
+        sys.exit(f"JAX sees no GPU (backend {jax.default_backend()}): pip install 'jax[cuda13]', or --device cpu")
+    if device == "gpu" and not torch.cuda.is_available():
+        sys.exit(f"torch {torch.__version__} sees no GPU: install its CUDA build, or --device cpu")
 
 
 def contestants(device: str) -> list[Any]:
@@ -181,6 +192,7 @@ def main() -> None:
     args = parser.parse_args()
     if importlib.util.find_spec("torch") is None:
         sys.exit("this benchmark compares with PyTorch: pip install torch (CPU), or the build for your GPU")
+    check_device(args.device)
     if args.rounds < 1:
         parser.error(f"--rounds is {args.rounds}: expected 1 or more")
 
