@@ -1,5 +1,10 @@
-"""Exact nearest neighbours: scores are greater-is-nearer, ties go to the lowest id."""
+"""Exact nearest neighbours and ranks: scores are greater-is-nearer, ties go to the lowest id."""
 
-from demjax.search.exact import SCORES as SCORES
-from demjax.search.exact import Neighbours as Neighbours
-from demjax.search.exact import nearest as nearest
+from demjax.search.inputs import SCORES as SCORES
+from demjax.search.nearest import PRECISIONS as PRECISIONS
+from demjax.search.nearest import Neighbours as Neighbours
+from demjax.search.nearest import nearest as nearest
+from demjax.search.ranks import TIES as TIES
+from demjax.search.ranks import ranks as ranks
+from demjax.search.summaries import log_sum_exp as log_sum_exp
+from demjax.search.summaries import moments as moments

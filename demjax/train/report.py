@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from demjax.progress import duration
 from demjax.train.evaluate import Evaluation
 from demjax.train.workdir import write_json, write_text
 
@@ -20,19 +21,6 @@ COLUMNS = (
     ("gzsl/unseen_micro", "U micro"),
     ("gzsl/seen_micro", "S micro"),
 )
-
-
-def duration(seconds: int | float) -> str:
-    """3.1 s, 0:42 min, 2:05:10 h.
-
-    >>> duration(3.14), duration(125), duration(7510)
-    ('3.1 s', '2:05 min', '2:05:10 h')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
 
 
 class Reporter:

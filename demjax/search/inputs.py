@@ -1,0 +1,148 @@
+"""What a search accepts, and one reading of it before the work begins."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from demjax.checks import UserError, choose
+
+SCORES = {
+    "euclidean": "minus the distance",
+    "cosine": "cosine of the angle, 0 with a zero vector",
+    "dot": "inner product",
+}
+SURVEY_ROWS = 8192
+SAMPLE_ROWS = 512
+
+Rows = np.ndarray | jax.Array
+
+
+class Frame(NamedTuple):
+    """What is taken out of both sides before products are formed; it cancels in every comparison.
+
+    Attributes:
+      scales: [2], powers of two that bring the largest magnitudes of queries and gallery near 1, so that squares
+        neither overflow nor vanish. Equal for distances.
+      centre: [d] on a coarse grid, in scaled units. A common offset cancels in a distance but not in the
+        rounding of a float32 product. The grid (a sixteenth of the spread) keeps whole numbers exact, and
+        with them ties.
+    """
+
+    scales: Rows
+    centre: Rows
+
+
+def check(queries: Rows, gallery: Rows, score: str, vectors: bool = True) -> None:
+    """Raises a UserError for what can be told from types and shapes.
+
+    Args:
+      queries: [q, d] or, with `vectors`, [q, m, d].
+      gallery: [g, d].
+      score: one of SCORES.
+      vectors: whether several vectors per query are allowed.
+    """
+    choose("score", score, SCORES)
+    for name, x in (("queries", queries), ("gallery", gallery)):
+        if x.dtype != np.float32:
+            raise UserError(f"{name} are {x.dtype}: expected float32; convert with x.astype('float32')")
+    shapes = f"queries {tuple(queries.shape)} and gallery {tuple(gallery.shape)}"
+    dims = (2, 3) if vectors else (2,)
+    if queries.ndim not in dims or gallery.ndim != 2 or queries.shape[-1] != gallery.shape[1]:
+        expected = "[q, d] or [q, m, d]" if vectors else "[q, d]"
+        raise UserError(f"{shapes}: expected {expected} and [g, d] with one width d")
+    if 0 in queries.shape or 0 in gallery.shape:
+        raise UserError(f"{shapes}: expected at least one query, one gallery row and one column")
+
+
+def check_positives(positives: np.ndarray, queries: int, gallery: int) -> None:
+    """Raises a UserError unless every query has positives, each a gallery row and named once; -1 fills up."""
+    if positives.ndim != 2 or positives.shape[0] != queries or not np.issubdtype(positives.dtype, np.integer):
+        raise UserError(
+            f"positives {positives.dtype} {positives.shape}: expected integers [{queries}, c], -1 where fewer"
+        )
+    outside = (positives < -1) | (positives >= gallery)
+    if outside.any():
+        row, column = np.argwhere(outside)[0]
+        raise UserError(
+            f"positives row {row} names gallery row {positives[row, column]}: expected 0 to {gallery - 1}, or -1"
+        )
+    ranked = np.sort(positives, axis=1)
+    wrong = (ranked[:, -1:] < 0).any(axis=1) | ((ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] >= 0)).any(axis=1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise UserError(f"positives row {row} is {positives[row].tolist()}: expected at least one id, each once")
+
+
+def check_k(k: int, gallery: int, exclude_self: bool = False) -> None:
+    """Raises a UserError unless 1 <= k <= the gallery rows a query can have for neighbours."""
+    most = gallery - exclude_self
+    if not 1 <= k <= most:
+        beside = " beside the query itself" if exclude_self else ""
+        raise UserError(f"k = {k} of {most} gallery rows{beside}: expected 1 <= k <= {most}")
+
+
+def largest(name: str, x: Rows) -> float:
+    """The largest magnitude in x.
+
+    Raises:
+      UserError: NaN or infinity, with the number of the first such row.
+    """
+    peak = 0.0
+    for start in range(0, x.shape[0], SURVEY_ROWS):
+        part = x[start : start + SURVEY_ROWS]
+        here = _numpy_largest(part) if isinstance(part, np.ndarray) else float(_jax_largest(part))
+        if not math.isfinite(here):
+            part = np.asarray(part)
+            row = int(np.argmin(np.isfinite(part).reshape(len(part), -1).all(axis=1)))
+            bad = part[row][~np.isfinite(part[row])][0]
+            raise UserError(f"{name} row {start + row} holds {bad}: expected finite numbers; mend or drop that row")
+        peak = max(peak, here)
+    return peak
+
+
+def _numpy_largest(part: np.ndarray) -> float:
+    return float(max(part.max(), -part.min()))  # NaN comes out of both; no copy is made
+
+
+@jax.jit
+def _jax_largest(part: jax.Array) -> jax.Array:
+    return jnp.max(jnp.abs(part))  # propagates NaN
+
+
+def _scale(peak: float) -> float:
+    """A power of two: peak * scale is in (1/2, 4], or 0."""
+    if peak == 0:
+        return 1.0
+    return 2.0 ** -min(max(math.frexp(peak)[1], -125), 126)  # beyond that the scale itself would be subnormal
+
+
+def frame(queries: Rows, gallery: Rows, score: str) -> Frame:
+    """Reads both sides once: checks that they are finite, and finds scales and centre."""
+    q_scale, g_scale = _scale(largest("queries", queries)), _scale(largest("gallery", gallery))
+    if score == "cosine":
+        q_scale = g_scale = 1.0  # every row has its own length
+    if score == "euclidean":
+        q_scale = g_scale = min(q_scale, g_scale)
+    centre = np.zeros(gallery.shape[1], np.float32)
+    if score == "euclidean":
+        centre = _centre(sample(gallery) * g_scale)
+    return Frame(np.array([q_scale, g_scale], np.float32), centre)
+
+
+def sample(x: Rows) -> np.ndarray:
+    """Some rows, evenly spaced, in float64."""
+    stride = max(1, math.ceil(x.shape[0] / SAMPLE_ROWS))
+    return np.asarray(x[::stride]).astype(np.float64)
+
+
+def _centre(rows: np.ndarray) -> np.ndarray:
+    """The mean of the rows, rounded to a sixteenth of their spread."""
+    mean = rows.mean(axis=0)
+    spread = math.sqrt(np.mean((rows - mean) ** 2))
+    if spread == 0:
+        return rows[0].astype(np.float32)
+    grid = 2.0 ** (math.floor(math.log2(spread)) - 4)
+    return (np.round(mean / grid) * grid).astype(np.float32)

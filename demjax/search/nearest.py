@@ -1,0 +1,95 @@
+"""Exact nearest neighbours: every query meets every gallery row, in tiles, on all devices."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from demjax.checks import UserError, choose
+from demjax.search import encode
+from demjax.search.best import find_best
+from demjax.search.certificate import certified
+from demjax.search.problem import Problem, pose
+
+PRECISIONS = {
+    "highest": "float32 products at the highest precision of the device",
+    "certified": "equal to float64 brute force, proved query by query",
+}
+
+
+class Neighbours(NamedTuple):
+    """For each query the k nearest gallery rows, nearest first, and their scores (greater is nearer)."""
+
+    ids: Int[Array | np.ndarray, "q k"]
+    scores: Float[Array | np.ndarray, "q k"]
+
+
+def nearest(
+    queries: Float[Array | np.ndarray, "q d"] | Float[Array | np.ndarray, "q m d"],
+    gallery: Float[Array | np.ndarray, "g d"],
+    k: int = 1,
+    score: str = "euclidean",
+    mesh: Mesh | None = None,
+    precision: str = "highest",
+    *,
+    exclude_self: bool = False,
+    correction: tuple[Callable, tuple, tuple] | None = None,
+    progress: bool = False,
+) -> Neighbours:
+    """The k gallery rows nearest to each query, exactly; equal scores in the order of their ids.
+
+    Never more than a tile of scores is in memory. The same ids come out on any number of devices.
+
+    Args:
+      queries: float32 [q, d], or [q, m, d] for m vectors per query: its score is then the largest of the m.
+        A NumPy memory map (`demjax.data.open_npy`) is read block by block and may be larger than memory; so may
+        the gallery.
+      gallery: float32.
+      k: 1 <= k <= g.
+      score: `euclidean` (minus the distance), `cosine` (in [-1, 1]; 0 with a zero vector) or `dot`.
+      mesh: devices to share the work (`demjax.mesh.data_mesh()`: all of them); default one device.
+      precision: `highest`: float32 products. Neighbours whose scores differ by less than float32 rounding may
+        change places. `certified`: low-precision candidates, a proof that nothing else can belong to the result,
+        and float64 scores for the candidates; where the proof fails, float64 for the whole gallery. The result
+        equals float64 brute force on the given numbers (magnitudes below 1e-38 count as 0).
+      exclude_self: queries are the gallery: no row is its own neighbour.
+      correction: (function, query fields, gallery fields) as made by `demjax.hubness`: the search is then by
+        corrected scores. Only with `highest`.
+      progress: shows a line with the time left.
+
+    Returns:
+      Neighbours: float32 scores; NumPy arrays if both sides are NumPy arrays, else JAX arrays.
+
+    Raises:
+      UserError: shapes, dtypes or k that do not fit, an empty side, NaN or infinity (with its row), unknown names.
+    """
+    choose("precision", precision, PRECISIONS)
+    if correction and precision != "highest":
+        raise UserError(
+            f"a correction with precision={precision!r}: expected 'highest'; corrected scores are not proved"
+        )
+    problem = pose(queries, gallery, score, mesh, progress, exclude_self, k)
+    if precision == "certified":
+        ids, scores, _ = certified(problem, k)
+        blocks = [ids], [scores.astype(np.float32)]
+    else:
+        blocks = _highest(problem, k, correction)
+    xp: Any = np if isinstance(queries, np.ndarray) and isinstance(gallery, np.ndarray) else jnp
+    return Neighbours(*(xp.concatenate([xp.asarray(x) for x in part])[: len(queries)] for part in blocks))
+
+
+def _highest(problem: Problem, k: int, correction: tuple[Callable, tuple, tuple] | None) -> tuple[list, list]:
+    """(ids, scores) of each block of queries."""
+    apply, q_fields, g_fields = correction or (None, (), ())
+    best = find_best(
+        problem, problem.tiling(k), k, partial(encode.recipe, problem), problem.frame, apply, q_fields, g_fields
+    )
+    ids, scores = [b.ids for b in best], [b.scores for b in best]
+    if apply is None:
+        scales = jnp.asarray(problem.frame.scales)[None]
+        scores = [encode.natural(b.scores, b.square, scales, problem.score, problem.vectors > 1) for b in best]
+    return ids, scores

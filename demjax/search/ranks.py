@@ -1,0 +1,144 @@
+"""Ranks by counting: how many gallery rows stand before the best positive. No sort, no list of neighbours."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Integer
+
+from demjax.checks import choose
+from demjax.search import encode, inputs
+from demjax.search.problem import Problem, pose
+from demjax.search.sweep import Kernel, merge_by_query, sweep
+from demjax.search.tiles import Tiling
+
+TIES = {
+    "lowest_id": "equal scores stand in the order of their ids, as `nearest` lists them",
+    "optimistic": "the positive stands before everything of equal score",
+    "pessimistic": "the positive stands behind every negative of equal score",
+}
+NO_ID = np.iinfo(np.int32).max
+
+
+class Positive(NamedTuple):
+    """The best positive of each query [q]: its score, its id (the lowest of equals), how many positives equal it."""
+
+    score: jax.Array
+    id: jax.Array
+    equals: jax.Array
+
+
+def _best(scores: jax.Array, ids: jax.Array, equals: jax.Array) -> Positive:
+    """The best of several positives [q, c]."""
+    top = scores.max(axis=1)
+    tied = scores == top[:, None]
+    return Positive(top, jnp.where(tied, ids, NO_ID).min(axis=1), jnp.where(tied, equals, 0).sum(axis=1))
+
+
+def _pick(s: jax.Array, positives: jax.Array, first_row: jax.Array) -> Positive:
+    """The best positive [q, c] (-1: none) that this tile of scores holds."""
+    at = positives - first_row
+    here = (positives >= 0) & (at >= 0) & (at < s.shape[1])
+    scores = jnp.take_along_axis(s, jnp.where(here, at, 0), axis=1)
+    return _best(jnp.where(here, scores, -jnp.inf), jnp.where(here, positives, NO_ID), here.astype(jnp.int32))
+
+
+def _count(s: jax.Array, best: Positive, first_row: jax.Array, ties: str) -> jax.Array:
+    """How many rows of this tile stand before the best positive."""
+    before = jnp.sum(s > best.score[:, None], axis=1, dtype=jnp.int32)
+    if ties == "optimistic":
+        return before
+    tied = s == best.score[:, None]
+    if ties == "lowest_id":
+        tied &= (first_row + jnp.arange(s.shape[1]))[None, :] < best.id[:, None]
+    return before + jnp.sum(tied, axis=1, dtype=jnp.int32)
+
+
+def pick(
+    q: encode.Queries, g: encode.Gallery, first_row: jax.Array, best: Positive | None, *, vectors: int
+) -> Positive:
+    """A tile of the first pass. The score of a positive must come from the product it is compared with."""
+    here = _pick(encode.product(q.operands, g.operands, vectors), q.fields[0], first_row)
+    if best is None:
+        return here
+    return _best(*(jnp.stack([old, new], axis=1) for old, new in zip(best, here, strict=True)))
+
+
+def count(
+    q: encode.Queries, g: encode.Gallery, first_row: jax.Array, before: jax.Array | None, *, vectors: int, ties: str
+) -> jax.Array:
+    """A tile of the second pass; the fields of the queries are their best positives."""
+    here = _count(encode.product(q.operands, g.operands, vectors), Positive(*q.fields), first_row, ties)
+    return here if before is None else before + here
+
+
+def at_once(
+    q: encode.Queries, g: encode.Gallery, first_row: jax.Array, carry: None, *, vectors: int, ties: str
+) -> tuple:
+    """Both passes, where the gallery is a single tile."""
+    s = encode.product(q.operands, g.operands, vectors)
+    best = _pick(s, q.fields[0], first_row)
+    return _count(s, best, first_row, ties), *best
+
+
+def ranks(
+    queries: Float[Array | np.ndarray, "q d"] | Float[Array | np.ndarray, "q m d"],
+    gallery: Float[Array | np.ndarray, "g d"],
+    positives: Integer[Array | np.ndarray, "q c"],
+    score: str = "euclidean",
+    mesh: Mesh | None = None,
+    *,
+    ties: str = "lowest_id",
+    progress: bool = False,
+) -> Int[np.ndarray, " q"]:
+    """The rank, from 1, of the best-scoring positive of each query among all gallery rows.
+
+    Counts in float32 at the highest precision, in tiles: one pass over the scores, and a second one over the tiles
+    that hold positives where the gallery has more than one tile (65,536 rows). The same on any number of devices.
+
+    Args:
+      queries, gallery, score, mesh, progress: as for `nearest`.
+      positives: ids of the right answers of each query, in any order; -1 fills up rows that have fewer.
+      ties: `lowest_id`, `optimistic` or `pessimistic`. Positives never push each other back.
+
+    Raises:
+      UserError: as `nearest`; positives out of range, missing or named twice; an unknown tie rule.
+    """
+    choose("ties", ties, TIES)
+    wanted = np.asarray(positives)
+    problem = pose(queries, gallery, score, mesh, progress)
+    inputs.check_positives(wanted, len(queries), len(gallery))
+    wanted = wanted.astype(np.int32)
+    cut = problem.tiling(wanted.shape[1])
+    rules = (("vectors", problem.vectors), ("ties", ties))
+    if cut.by_queries and len(gallery) <= cut.g_rows:
+        before, *best = _together(cut, _run(problem, cut, (wanted,), Kernel(at_once, rules)))
+    else:
+        found = _run(problem, cut, (wanted,), Kernel(pick, rules[:1]), _holds_positives(cut, wanted))
+        best = _together(cut, [tuple(_best(*(x.T for x in merge_by_query(cut, block)))) for block in found])
+        counted = _run(problem, cut, tuple(best), Kernel(count, rules))
+        (before,) = _together(cut, [(merge_by_query(cut, block).sum(axis=0),) for block in counted])
+    if ties == "pessimistic":
+        before = before - best[2]
+    return 1 + before
+
+
+def _run(problem: Problem, cut: Tiling, fields: tuple, step: Kernel, needed: np.ndarray | None = None) -> list[Any]:
+    told = problem.told("ranking" if needed is None else "finding positives")
+    sides = (problem.queries, *fields), (problem.gallery,)
+    return sweep(cut, *sides, encode.recipe(problem, step), problem.frame, told, needed)
+
+
+def _together(cut: Tiling, blocks: list[tuple]) -> list[np.ndarray]:
+    """Results of all queries on the host."""
+    return [np.concatenate([np.asarray(x) for x in part])[: cut.queries] for part in zip(*blocks, strict=True)]
+
+
+def _holds_positives(cut: Tiling, positives: np.ndarray) -> np.ndarray:
+    """Whether a block of queries has positives in a block of the gallery: [query blocks, gallery blocks]."""
+    needed = np.zeros((len(cut.q_starts()), -(-cut.gallery // cut.g_block)), bool)
+    row, column = np.nonzero(positives >= 0)
+    needed[row // cut.q_block, positives[row, column] // cut.g_block] = True
+    return needed

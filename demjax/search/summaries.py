@@ -1,0 +1,119 @@
+"""Numbers about all scores of a query, not only the best: what hubness corrections are fitted on."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from demjax.checks import in_range
+from demjax.search import encode
+from demjax.search.problem import Problem, pose
+from demjax.search.sweep import Kernel, sweep
+
+
+class Moments(NamedTuple):
+    """Number, mean, and sum of squared deviations of the scores of each query [q]."""
+
+    total: jax.Array
+    mean: jax.Array
+    spread: jax.Array
+
+
+def _natural(q: encode.Queries, g: encode.Gallery, score: str) -> jax.Array:
+    return encode.natural(encode.product(q.operands, g.operands, 1), q.square, q.scales, score, False)
+
+
+def add_moments(
+    q: encode.Queries,
+    g: encode.Gallery,
+    first_row: jax.Array,
+    before: Moments | None,
+    *,
+    score: str,
+    exclude_self: bool,
+) -> Moments:
+    """One tile: its own moments, joined with those before it (Chan, Golub & LeVeque 1979), free of cancellation."""
+    s = _natural(q, g, score)
+    counts = jnp.broadcast_to(g.valid[None], s.shape)
+    if exclude_self:
+        counts &= jnp.isfinite(encode.hide_self(s, q.fields[0], first_row))
+    n = counts.sum(axis=1).astype(jnp.float32)
+    mean = jnp.where(counts, s, 0).sum(axis=1) / jnp.maximum(n, 1)
+    spread = jnp.where(counts, (s - mean[:, None]) ** 2, 0).sum(axis=1)
+    if before is None:
+        return Moments(n, mean, spread)
+    total, apart = before.total + n, mean - before.mean
+    return Moments(
+        total,
+        before.mean + apart * (n / jnp.maximum(total, 1)),
+        before.spread + spread + apart**2 * (before.total * n / jnp.maximum(total, 1)),
+    )
+
+
+def add_exponentials(
+    q: encode.Queries, g: encode.Gallery, first_row: jax.Array, before: jax.Array | None, *, score: str
+) -> jax.Array:
+    """One tile of a log-sum-exp; the field of the queries is the factor of the scores."""
+    s = jnp.where(g.valid[None], q.fields[0][:, None] * _natural(q, g, score), -jnp.inf)
+    here = jax.nn.logsumexp(s, axis=1)
+    return here if before is None else jnp.logaddexp(before, here)
+
+
+def _over_gallery(problem: Problem, fields: tuple, step: Kernel) -> list:
+    """The summary of each block of queries; every query meets the gallery tiles in order, on any number of devices."""
+    cut = problem.tiling(1, by_queries=True)
+    sides = (problem.queries, *fields), (problem.gallery,)
+    return sweep(cut, *sides, encode.recipe(problem, step), problem.frame, problem.told("summing scores"))
+
+
+def moments(
+    queries: Float[Array | np.ndarray, "q d"],
+    gallery: Float[Array | np.ndarray, "g d"],
+    score: str = "euclidean",
+    mesh: Mesh | None = None,
+    *,
+    exclude_self: bool = False,
+    progress: bool = False,
+) -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, " q"]]:
+    """Mean and (population) standard deviation of the scores of each query with the whole gallery.
+
+    Args:
+      queries, gallery, score, mesh, exclude_self, progress: as for `nearest`.
+
+    Raises:
+      UserError: as `nearest`.
+    """
+    problem = pose(queries, gallery, score, mesh, progress, exclude_self, vectors=False)
+    step = Kernel(add_moments, (("score", score), ("exclude_self", exclude_self)))
+    parts = _over_gallery(problem, () if problem.own is None else (problem.own,), step)
+    host = (np.concatenate([np.asarray(x) for x in part])[: len(queries)] for part in zip(*parts, strict=True))
+    total, mean, spread = host
+    return mean, np.sqrt(spread / total)
+
+
+def log_sum_exp(
+    queries: Float[Array | np.ndarray, "q d"],
+    gallery: Float[Array | np.ndarray, "g d"],
+    beta: float,
+    score: str = "cosine",
+    mesh: Mesh | None = None,
+    *,
+    progress: bool = False,
+) -> Float[np.ndarray, " q"]:
+    """log sum_g exp(beta s(q, g)) of each query: the normaliser of an inverted softmax, finite for any beta.
+
+    Args:
+      queries, gallery, score, mesh, progress: as for `nearest`.
+      beta: > 0.
+
+    Raises:
+      UserError: as `nearest`, or a beta out of range.
+    """
+    in_range("beta", beta, 0.0, open_low=True)
+    factor = np.full(len(queries), beta, np.float32)
+    step = Kernel(add_exponentials, (("score", score),))
+    parts = _over_gallery(pose(queries, gallery, score, mesh, progress, vectors=False), (factor,), step)
+    return np.concatenate([np.asarray(x) for x in parts])[: len(queries)]

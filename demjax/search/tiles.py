@@ -1,0 +1,116 @@
+"""How a search is cut into tiles, and how the tiles travel to the devices.
+
+A tile is a block of queries against a block of the gallery. Its shape follows from the sizes of the problem
+alone, never from the number of devices, so that every score is computed by the same arithmetic wherever it is
+computed: ids, counts and ranks are the same bit for bit on one device and on many. Devices share the tiles out:
+either each takes its own queries and all see the same gallery tile, or, with few queries, each takes its own
+gallery tile.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from demjax.mesh import DATA_AXIS
+
+QUERY_ROWS = 512  # vectors of a query tile at most
+GALLERY_ROWS = 65536  # rows of a gallery tile at most: 128 MB of scores with the above; long rows favour top_k
+RESULT_BYTES = 2**27  # of the running result of one query tile; large k means fewer queries a tile
+CHUNK_BYTES = 2**28  # of gallery kept ready on all devices of a process together
+
+Rows = np.ndarray | jax.Array
+
+
+class Tiling(NamedTuple):
+    """The cut of a search.
+
+    Attributes:
+      queries, gallery: number of rows on each side.
+      q_rows, g_rows: rows of a tile.
+      by_queries: devices differ in their queries (else in their part of the gallery).
+      mesh: the devices.
+    """
+
+    queries: int
+    gallery: int
+    q_rows: int
+    g_rows: int
+    by_queries: bool
+    mesh: Mesh
+
+    @property
+    def q_block(self) -> int:
+        """Rows of queries that all devices together take at once."""
+        return self.q_rows * (self.mesh.size if self.by_queries else 1)
+
+    @property
+    def g_block(self) -> int:
+        """Rows of the gallery that all devices together take at once."""
+        return self.g_rows * (1 if self.by_queries else self.mesh.size)
+
+    @property
+    def q_spec(self) -> PartitionSpec:
+        """Where queries and their results live."""
+        return PartitionSpec(DATA_AXIS) if self.by_queries else PartitionSpec()
+
+    @property
+    def g_spec(self) -> PartitionSpec:
+        """Where gallery rows live."""
+        return PartitionSpec() if self.by_queries else PartitionSpec(DATA_AXIS)
+
+    def q_starts(self) -> range:
+        """First row of each block of queries."""
+        return range(0, self.queries, self.q_block)
+
+    def g_chunks(self, row_bytes: int) -> Iterator[range]:
+        """First rows of the gallery blocks, in chunks that may stay on the devices together."""
+        held = self.g_rows * row_bytes * self.mesh.size
+        per_chunk = max(1, CHUNK_BYTES // held)
+        starts = range(0, self.gallery, self.g_block)
+        for i in range(0, len(starts), per_chunk):
+            yield starts[i : i + per_chunk]
+
+
+def tiling(queries: int, gallery: int, k: int, vectors: int, mesh: Mesh, by_queries: bool = False) -> Tiling:
+    """Cuts `queries` (of `vectors` vectors each) x `gallery` for k results each, over the devices of `mesh`.
+
+    With `by_queries` devices always differ in their queries: then even sums of floats are the same on any number of
+    devices, because each sees the tiles of the gallery in order.
+    """
+    most_queries = max(1, min(QUERY_ROWS // vectors, RESULT_BYTES // (16 * k)))
+    q_rows, g_rows = _even(queries, most_queries, 8), _even(gallery, GALLERY_ROWS, 128)
+    q_tiles, g_tiles = math.ceil(queries / q_rows), math.ceil(gallery / g_rows)
+    rounds_by_queries = math.ceil(q_tiles / mesh.size) * g_tiles
+    rounds_by_gallery = q_tiles * math.ceil(g_tiles / mesh.size)
+    return Tiling(queries, gallery, q_rows, g_rows, by_queries or rounds_by_queries <= rounds_by_gallery, mesh)
+
+
+def _even(n: int, most: int, step: int) -> int:
+    """Rows of a tile when n rows are cut into equal tiles of at most `most`; few different shapes to compile."""
+    rows = math.ceil(n / math.ceil(n / most))
+    if rows <= step:
+        return min(1 << (rows - 1).bit_length(), max(most, 1))
+    return min(math.ceil(rows / step) * step, most)
+
+
+def put(x: Rows, start: int, rows: int, mesh: Mesh, spec: PartitionSpec) -> jax.Array:
+    """Rows start to start + rows on the devices. Reads no more of a memory map than that.
+
+    After the end, zeros where the devices hold different rows; where all hold the same, fewer rows.
+    """
+    part = x[start : start + rows]
+    missing = rows - part.shape[0]
+    if missing and spec != PartitionSpec() and mesh.size > 1:
+        xp: Any = np if isinstance(part, np.ndarray) else jnp
+        part = xp.pad(part, ((0, missing),) + ((0, 0),) * (part.ndim - 1))
+    return jax.device_put(np.asarray(part) if isinstance(part, np.ndarray) else part, NamedSharding(mesh, spec))
+
+
+def pad(x: jax.Array, rows: int) -> jax.Array:
+    """x with zeros after its last row, up to `rows`."""
+    return jnp.pad(x, ((0, rows - x.shape[0]),) + ((0, 0),) * (x.ndim - 1))
