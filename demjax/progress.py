@@ -21,7 +21,7 @@ def duration(seconds: int | float) -> str:
 
 
 class ProgressLine:
-    """`label 42 % | 3.1 s | eta 4.2 s`, rewritten in place on a terminal; anything shorter than QUIET_SECONDS says nothing.
+    """`label 42 % | 3.1 s | eta 4.2 s`, rewritten in place on a terminal; before QUIET_SECONDS it says nothing.
 
     Call it with (done, total) as the work goes on. Where the stream is no terminal it writes a line at most
     every ten seconds.

@@ -150,8 +150,8 @@ def _exact(problem: Problem, k: int) -> tuple[np.ndarray, np.ndarray]:
         q = put(problem.queries, start, at_once, problem.mesh, everywhere)
         q = q.reshape(len(q), -1, q.shape[-1])
         tiles = (put(problem.gallery, g, block, problem.mesh, shared) for g in range(0, rows, block))
-        every = [float64.enabled(float64.of_all, q, x, score=problem.score) for x in tiles]
-        every = np.concatenate(every, axis=1)[:, :rows]
+        scored = [float64.enabled(float64.of_all, q, x, score=problem.score) for x in tiles]
+        every = np.concatenate(scored, axis=1)[:, :rows]
         if problem.own is not None:
             every[np.arange(len(every)), problem.own[start : start + at_once]] = -np.inf
         parts.append(float64.ordered(every, np.broadcast_to(everyone, every.shape), k))

@@ -8,10 +8,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from demjax.checks import in_range
+from demjax.checks import UserError, in_range
 from demjax.search import encode
 from demjax.search.problem import Problem, pose
 from demjax.search.sweep import Kernel, sweep
+
+MOST_SCORES = 5 * 10**8
 
 
 class Moments(NamedTuple):
@@ -54,10 +56,18 @@ def add_moments(
 
 
 def add_exponentials(
-    q: encode.Queries, g: encode.Gallery, first_row: jax.Array, before: jax.Array | None, *, score: str
+    q: encode.Queries,
+    g: encode.Gallery,
+    first_row: jax.Array,
+    before: jax.Array | None,
+    *,
+    score: str,
+    exclude_self: bool,
 ) -> jax.Array:
-    """One tile of a log-sum-exp; the field of the queries is the factor of the scores."""
+    """One tile of a log-sum-exp; the first field of the queries is the factor of the scores."""
     s = jnp.where(g.valid[None], q.fields[0][:, None] * _natural(q, g, score), -jnp.inf)
+    if exclude_self:
+        s = encode.hide_self(s, q.fields[1], first_row)
     here = jax.nn.logsumexp(s, axis=1)
     return here if before is None else jnp.logaddexp(before, here)
 
@@ -101,12 +111,13 @@ def log_sum_exp(
     score: str = "cosine",
     mesh: Mesh | None = None,
     *,
+    exclude_self: bool = False,
     progress: bool = False,
 ) -> Float[np.ndarray, " q"]:
     """log sum_g exp(beta s(q, g)) of each query: the normaliser of an inverted softmax, finite for any beta.
 
     Args:
-      queries, gallery, score, mesh, progress: as for `nearest`.
+      queries, gallery, score, mesh, exclude_self, progress: as for `nearest`.
       beta: > 0.
 
     Raises:
@@ -114,6 +125,38 @@ def log_sum_exp(
     """
     in_range("beta", beta, 0.0, open_low=True)
     factor = np.full(len(queries), beta, np.float32)
-    step = Kernel(add_exponentials, (("score", score),))
-    parts = _over_gallery(pose(queries, gallery, score, mesh, progress, vectors=False), (factor,), step)
+    problem = pose(queries, gallery, score, mesh, progress, exclude_self, vectors=False)
+    step = Kernel(add_exponentials, (("score", score), ("exclude_self", exclude_self)))
+    parts = _over_gallery(problem, (factor,) if problem.own is None else (factor, problem.own), step)
     return np.concatenate([np.asarray(x) for x in parts])[: len(queries)]
+
+
+def write_scores(
+    q: encode.Queries, g: encode.Gallery, first_row: jax.Array, before: jax.Array | None, *, score: str
+) -> jax.Array:
+    """One tile of the whole matrix."""
+    s = _natural(q, g, score)
+    return s if before is None else jnp.concatenate([before, s], axis=1)
+
+
+def all_scores(
+    queries: Float[Array | np.ndarray, "q d"],
+    gallery: Float[Array | np.ndarray, "g d"],
+    score: str = "euclidean",
+    mesh: Mesh | None = None,
+) -> Float[np.ndarray, "q g"]:
+    """Every score of every query: for galleries of classes, where the whole matrix is wanted and small.
+
+    Args:
+      queries, gallery, score, mesh: as for `nearest`.
+
+    Raises:
+      UserError: as `nearest`, or more than MOST_SCORES.
+    """
+    if len(queries) * len(gallery) > MOST_SCORES:
+        size = f"{len(queries)} x {len(gallery)}"
+        raise UserError(f"{size} scores: expected at most {MOST_SCORES:.0e} in memory; use nearest, ranks or moments")
+    parts = _over_gallery(
+        pose(queries, gallery, score, mesh, False, vectors=False), (), Kernel(write_scores, (("score", score),))
+    )
+    return np.concatenate([np.asarray(x) for x in parts])[: len(queries), : len(gallery)]

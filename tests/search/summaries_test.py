@@ -3,7 +3,7 @@ import pytest
 from scipy.special import logsumexp
 
 from demjax.checks import UserError
-from demjax.search import SCORES, log_sum_exp, moments
+from demjax.search import SCORES, all_scores, log_sum_exp, moments
 
 from . import oracle
 
@@ -41,6 +41,21 @@ def test_log_sum_exp(beta, mesh, small_tiles):
     found = log_sum_exp(QUERIES, GALLERY, beta, "cosine", mesh)
     np.testing.assert_allclose(found, logsumexp(beta * oracle.scores(QUERIES, GALLERY, "cosine"), axis=1), rtol=2e-6)
     np.testing.assert_array_equal(found, log_sum_exp(QUERIES, GALLERY, beta, "cosine"))
+
+
+def test_log_sum_exp_without_oneself(mesh, small_tiles):
+    every = oracle.scores(GALLERY, GALLERY, "cosine")
+    np.fill_diagonal(every, -np.inf)
+    found = log_sum_exp(GALLERY, GALLERY, 30.0, "cosine", mesh, exclude_self=True)
+    np.testing.assert_allclose(found, logsumexp(30 * every, axis=1), rtol=2e-6)
+
+
+def test_all_scores(mesh, small_tiles):
+    for score in SCORES:
+        found = all_scores(QUERIES, GALLERY, score, mesh)
+        np.testing.assert_allclose(found, oracle.scores(QUERIES, GALLERY, score), atol=3e-6)
+    with pytest.raises(UserError, match="expected at most 5e.08 in memory"):
+        all_scores(np.zeros((30_000, 2), np.float32), np.zeros((20_000, 2), np.float32))
 
 
 def test_bad_beta():

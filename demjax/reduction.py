@@ -1,0 +1,188 @@
+"""Hubness reduction: fits a correction on a bank of queries by searching, so that the next search is corrected.
+
+The bank decides what a result may be called. Seen training images (or held-out validation images) as the bank:
+inductive, allowed everywhere. The test queries themselves: transductive, a row of its own, and labelled.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from demjax import hubness, search
+from demjax.checks import UserError, choose, in_range
+from demjax.hubness import CORRECTIONS, Correction
+
+Rows = np.ndarray | jax.Array
+GATHER_ROWS = 4096
+
+
+class Setting(NamedTuple):
+    """What a correction is fitted on.
+
+    `square`: queries and gallery are one set. `own_bank`: gallery and bank are one set.
+    """
+
+    queries: Rows
+    gallery: Rows
+    bank: Rows
+    score: str
+    k: int
+    alpha: float
+    beta: float
+    square: bool
+    own_bank: bool
+    mesh: Mesh | None
+    progress: bool
+
+    def to_gallery(self, k: int) -> search.Neighbours:
+        """The k nearest gallery items of each query."""
+        return self._nearest(self.queries, self.gallery, k, self.square)
+
+    def to_bank(self, k: int) -> search.Neighbours:
+        """The k nearest bank queries of each gallery item."""
+        return self._nearest(self.gallery, self.bank, k, self.own_bank)
+
+    def from_bank(self, k: int) -> search.Neighbours:
+        """The k nearest gallery items of each bank query."""
+        return self._nearest(self.bank, self.gallery, k, self.own_bank)
+
+    def _nearest(self, queries: Rows, gallery: Rows, k: int, one_set: bool) -> search.Neighbours:
+        k = min(k, len(gallery) - one_set)
+        return search.nearest(queries, gallery, k, self.score, self.mesh, exclude_self=one_set, progress=self.progress)
+
+    def gallery_moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of the distances of each query to the gallery."""
+        return self._moments(self.queries, self.gallery, self.square)
+
+    def bank_moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of the distances of each gallery item to the bank."""
+        return self._moments(self.gallery, self.bank, self.own_bank)
+
+    def _moments(self, queries: Rows, gallery: Rows, one_set: bool) -> tuple[np.ndarray, np.ndarray]:
+        mean, std = search.moments(
+            queries, gallery, self.score, self.mesh, exclude_self=one_set, progress=self.progress
+        )
+        return -mean, std
+
+    def scores(self, queries: Rows) -> np.ndarray:
+        """Every score with the bank."""
+        return search.all_scores(queries, self.bank, self.score, self.mesh)
+
+
+def fit(
+    method: str,
+    queries: Rows,
+    gallery: Rows,
+    bank: Rows | None = None,
+    *,
+    k: int | None = None,
+    alpha: float = 0.75,
+    beta: float = 20.0,
+    mesh: Mesh | None = None,
+    exclude_self: bool = False,
+    progress: bool = False,
+) -> Correction:
+    """Fits a correction; `demjax.search.nearest(..., correction=...)` then searches by corrected scores.
+
+    Args:
+      method: a key of `demjax.hubness.CORRECTIONS`; the search must use that correction's score.
+      queries: [q, d], the queries that will be corrected.
+      gallery: [g, d].
+      bank: [r, d], reference queries; None: the queries themselves, which is transductive.
+      k: neighbours that statistics are taken over; default as published (10; local scaling, NICDM and DisSim-Local
+        5; NNN 128; QB-Norm 1).
+      alpha: weight of NNN.
+      beta: inverse temperature of the inverted softmax.
+      exclude_self: queries are the gallery, and no row counts itself.
+      mesh, progress: as for `nearest`.
+
+    Raises:
+      UserError: an unknown method, numbers out of range, or sides that do not fit.
+    """
+    known = choose("correction", method, CORRECTIONS)
+    k = NEIGHBOURS.get(method, 10) if k is None else k
+    in_range("k of the correction", k, 1)
+    own_bank = exclude_self and bank is None
+    bank = queries if bank is None else bank
+    if len(bank) - own_bank < 2:
+        raise UserError(f"a bank of {len(bank)}: expected at least two reference queries")
+    setting = Setting(queries, gallery, bank, known.score, k, alpha, beta, exclude_self, own_bank, mesh, progress)
+    return FIT[method](setting)
+
+
+def _means(found: search.Neighbours) -> np.ndarray:
+    return np.asarray(found.scores).mean(axis=1)
+
+
+def _csls(s: Setting) -> Correction:
+    return hubness.csls(_means(s.to_gallery(s.k)), _means(s.to_bank(s.k)))
+
+
+def _nnn(s: Setting) -> Correction:
+    return hubness.nnn(_means(s.to_bank(s.k)), len(s.queries), s.alpha)
+
+
+def _log_sum(s: Setting) -> np.ndarray:
+    return search.log_sum_exp(s.gallery, s.bank, s.beta, s.score, s.mesh, exclude_self=s.own_bank, progress=s.progress)
+
+
+def _isf(s: Setting) -> Correction:
+    return hubness.inverted_softmax(_log_sum(s), len(s.queries), s.beta)
+
+
+def _dynamic_isf(s: Setting) -> Correction:
+    activated = np.asarray(hubness.k_occurrence(s.from_bank(s.k).ids, len(s.gallery))) > 0
+    return hubness.dynamic_inverted_softmax(_log_sum(s), s.beta, activated, np.asarray(s.to_gallery(1).ids)[:, 0])
+
+
+def _local_scaling(s: Setting) -> Correction:
+    return hubness.local_scaling(*(-np.asarray(f(s.k).scores)[:, -1] for f in (s.to_gallery, s.to_bank)))
+
+
+def _nicdm(s: Setting) -> Correction:
+    return hubness.nicdm(*(-_means(f(s.k)) for f in (s.to_gallery, s.to_bank)))
+
+
+def _mp_gaussian(s: Setting) -> Correction:
+    return hubness.mutual_proximity_gaussian(*s.gallery_moments(), *s.bank_moments())
+
+
+def _mp_empirical(s: Setting) -> Correction:
+    return hubness.mutual_proximity_empirical(s.scores(s.queries), s.scores(s.gallery))
+
+
+def _gc(s: Setting) -> Correction:
+    return hubness.globally_corrected(s.scores(s.gallery))
+
+
+def _dsl(s: Setting) -> Correction:
+    x = _to_centroid(s.queries, s.gallery, np.asarray(s.to_gallery(s.k).ids))
+    return hubness.dis_sim_local(x, _to_centroid(s.gallery, s.bank, np.asarray(s.to_bank(s.k).ids)))
+
+
+def _to_centroid(rows: Rows, others: Rows, ids: np.ndarray) -> np.ndarray:
+    """Squared distance [n] of each row to the mean of its neighbours `ids` [n, k] among `others`."""
+    out = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), GATHER_ROWS):
+        some = slice(start, start + GATHER_ROWS)
+        centroid = sum(np.asarray(others[column], np.float64) for column in ids[some].T) / ids.shape[1]
+        out[some] = ((np.asarray(rows[some], np.float64) - centroid) ** 2).sum(axis=1)
+    return out
+
+
+NEIGHBOURS = {"nnn": 128, "dynamic_isf": 1, "local_scaling": 5, "nicdm": 5, "dsl": 5}
+FIT: dict[str, Callable[[Setting], Correction]] = {
+    "csls": _csls,
+    "nnn": _nnn,
+    "isf": _isf,
+    "dynamic_isf": _dynamic_isf,
+    "local_scaling": _local_scaling,
+    "nicdm": _nicdm,
+    "mp_gaussian": _mp_gaussian,
+    "mp_empirical": _mp_empirical,
+    "gc": _gc,
+    "dsl": _dsl,
+}
