@@ -13,6 +13,7 @@ from demjax.mesh import DATA_AXIS
 from demjax.search.tiles import Rows, Tiling, pad, put
 
 RESIDENT_BYTES = 2**28  # of queries kept ready between chunks of the gallery; more are encoded again
+ENCODED_ROWS = 1024  # of the gallery at once
 REPLICATED = PartitionSpec()
 
 Progress = Callable[[int, int], None]
@@ -55,7 +56,16 @@ def _gallery_tile(
 ) -> Any:
     sides = tuple(pad(x, rows) for x in sides)
     valid = _first(start, rows, split) + jnp.arange(rows) < total
-    return kernel.function(sides[0], sides[1:], valid, context, **dict(kernel.static))
+
+    def encode(part: tuple) -> Any:
+        *some, ok = part
+        return kernel.function(some[0], tuple(some[1:]), ok, context, **dict(kernel.static))
+
+    if rows % ENCODED_ROWS:
+        return encode((*sides, valid))
+    # In parts that stay in the cache: whole, every intermediate array would be written to memory and read again.
+    parts = jax.tree.map(lambda x: x.reshape(-1, ENCODED_ROWS, *x.shape[1:]), (*sides, valid))
+    return jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), jax.lax.map(encode, parts))
 
 
 def _query_tile(sides: tuple, context: Any, *, kernel: Kernel, rows: int) -> Any:

@@ -83,7 +83,7 @@ def tiling(queries: int, gallery: int, k: int, vectors: int, mesh: Mesh, by_quer
     devices, because each sees the tiles of the gallery in order.
     """
     most_queries = max(1, min(QUERY_ROWS // vectors, RESULT_BYTES // (16 * k)))
-    q_rows, g_rows = _even(queries, most_queries, 8), _even(gallery, GALLERY_ROWS, 128)
+    q_rows, g_rows = _even(queries, most_queries, 8), _even(gallery, GALLERY_ROWS, 1024 if gallery > 8192 else 128)
     q_tiles, g_tiles = math.ceil(queries / q_rows), math.ceil(gallery / g_rows)
     rounds_by_queries = math.ceil(q_tiles / mesh.size) * g_tiles
     rounds_by_gallery = q_tiles * math.ceil(g_tiles / mesh.size)

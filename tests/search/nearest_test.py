@@ -20,13 +20,19 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-@settings(deadline=None, max_examples=25)
-@given(st.integers(1, 9), st.integers(1, 13), st.integers(1, 6), st.sampled_from(ALL_SCORES), st.data())
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from([1, 5]),
+    st.sampled_from([1, 2, 13]),
+    st.sampled_from([1, 4]),
+    st.sampled_from(ALL_SCORES),
+    st.data(),
+)
 def test_equals_brute_force_with_ties(n_queries, n_gallery, d, score, data):
     # Small whole numbers: sums are exact in float32, so equal distances are exactly equal.
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
     queries, gallery = (rng.integers(-2, 3, (n, d)).astype(np.float32) for n in (n_queries, n_gallery))
-    k = data.draw(st.integers(1, len(gallery)))
+    k = data.draw(st.sampled_from([1, len(gallery)]))
     ids, scores = oracle.nearest(queries, gallery, k, score)
     found = nearest(jnp.array(queries), jnp.array(gallery), k, score)
     np.testing.assert_allclose(found.scores, scores, atol=1e-5)
@@ -47,9 +53,9 @@ def test_any_number_of_devices_tiles_and_shapes(score, mesh, small_tiles):
 
 
 @pytest.mark.parametrize("score", ALL_SCORES)
-def test_bit_for_bit_the_same_on_any_mesh(score, mesh):
+def test_bit_for_bit_the_same_on_any_mesh(score, any_mesh):
     queries, gallery = normal(1100, 24), normal(1500, 24, seed=1)
-    one, many = nearest(queries, gallery, 7, score), nearest(queries, gallery, 7, score, mesh)
+    one, many = nearest(queries, gallery, 7, score), nearest(queries, gallery, 7, score, any_mesh)
     for a, b in zip(one, many, strict=True):
         np.testing.assert_array_equal(a, b)
 

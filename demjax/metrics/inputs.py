@@ -1,0 +1,46 @@
+"""Checks of what the metrics receive: masks, values of k, ids, scores without NaN."""
+
+from collections.abc import Sequence
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from demjax.checks import UserError, listed
+
+Rows = jax.Array | np.ndarray
+
+
+def namespace(array: Rows) -> ModuleType:
+    """jax.numpy for arrays of JAX, which stay on their device; NumPy for the others, which keep their float64."""
+    return jnp if isinstance(array, jax.Array) else np
+
+
+def kept_rows(mask: Rows | None, n: int) -> np.ndarray:
+    """The mask [n] as NumPy booleans; without a mask every row counts."""
+    return np.ones(n, bool) if mask is None else np.asarray(mask)
+
+
+def refuse_rows(bad: np.ndarray, got: str, expected: str) -> None:
+    """A UserError that names the first rows of `bad` [n]."""
+    if bad.any():
+        raise UserError(f"{got} in row {listed(np.flatnonzero(bad))}: expected {expected}")
+
+
+def refuse_nan(scores: Rows, kept: np.ndarray) -> None:
+    """A UserError that names the rows of `scores` [n, c] with a NaN, masked rows apart."""
+    nan = np.asarray(namespace(scores).isnan(scores).any(axis=1))
+    refuse_rows(nan & kept, "scores are NaN", "a number for every candidate; masked rows may hold anything")
+
+
+def refuse_foreign_ids(ids: np.ndarray, kept: np.ndarray, n_classes: int) -> None:
+    """A UserError that names the rows whose class id is not in [0, n_classes)."""
+    foreign = kept & ((ids < 0) | (ids >= n_classes))
+    refuse_rows(foreign, "the class id is out of range", f"0 to {n_classes - 1}; padding is told by the mask")
+
+
+def check_ks(ks: Sequence[int]) -> None:
+    """A UserError unless `ks` holds at least one k, each 1 or more."""
+    if not ks or min(ks) < 1:
+        raise UserError(f"ks is {tuple(ks)}: expected at least one k, each 1 or more")
