@@ -11,7 +11,7 @@ from demjax.search import encode
 from demjax.search.problem import Problem
 from demjax.search.sweep import Kernel, Recipe, sweep
 from demjax.search.tiles import Tiling
-from demjax.search.topk import merge, top_k
+from demjax.search.topk import best, candidates
 
 
 class Best(NamedTuple):
@@ -26,7 +26,7 @@ def keep_best(
     q: encode.Queries,
     g: encode.Gallery,
     first_row: jax.Array,
-    best: Best | None,
+    before: Best | None,
     *,
     k: int,
     vectors: int,
@@ -41,23 +41,23 @@ def keep_best(
         s = jnp.where(g.valid[None], apply(s, q.fields[: len(q.fields) - exclude_self], g.fields), -jnp.inf)
     if exclude_self:
         s = encode.hide_self(s, q.fields[-1], first_row)
-    scores, at = top_k(s, min(k, s.shape[1]))
+    scores, at = candidates(s, min(k, s.shape[1]))
     ids = first_row + at
-    if best is not None:  # what came before has lower ids: first, for the ties
-        scores, ids = jnp.concatenate([best.scores, scores], axis=1), jnp.concatenate([best.ids, ids], axis=1)
-        scores, ids = merge(scores, ids, min(k, scores.shape[1]))
+    if before is not None:  # what came before has lower ids: first, for the ties
+        scores, ids = jnp.concatenate([before.scores, scores], axis=1), jnp.concatenate([before.ids, ids], axis=1)
+    scores, ids = best(scores, ids, min(k, scores.shape[1]))
     return Best(scores, ids, q.square.reshape(-1, vectors)[:, 0])
 
 
 @partial(jax.jit, static_argnames=("k", "seen_by"))
-def _join(best: Best, k: int, seen_by: int) -> Best:
+def _join(found: Best, k: int, seen_by: int) -> Best:
     """The best of each query, where `seen_by` devices have looked at different parts of the gallery."""
     if seen_by == 1:
-        return best
-    scores, ids = (jnp.concatenate(list(x.reshape(seen_by, -1, x.shape[1])), axis=1) for x in best[:2])
+        return found
+    scores, ids = (jnp.concatenate(list(x.reshape(seen_by, -1, x.shape[1])), axis=1) for x in found[:2])
     order = jnp.argsort(ids, axis=1)
     scores, ids = jnp.take_along_axis(scores, order, axis=1), jnp.take_along_axis(ids, order, axis=1)
-    return Best(*merge(scores, ids, k), best.square[: len(ids)])
+    return Best(*best(scores, ids, k), found.square[: len(ids)])
 
 
 def find_best(
@@ -84,4 +84,4 @@ def find_best(
     sides = (problem.queries, *q_fields, *own), (problem.gallery, *g_fields)
     step = Kernel(keep_best, tuple(static.items()))
     carries = sweep(cut, *sides, recipe(step), context, problem.told("searching"))
-    return [_join(best, k, 1 if cut.by_queries else cut.mesh.size) for best in carries]
+    return [_join(found, k, 1 if cut.by_queries else cut.mesh.size) for found in carries]

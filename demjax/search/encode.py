@@ -92,7 +92,9 @@ def natural(s: jax.Array, square: jax.Array, scales: jax.Array, score: str, seve
 
 def hide_self(s: jax.Array, own: jax.Array, first_row: jax.Array) -> jax.Array:
     """Scores [q, g] with minus infinity where a query meets its `own` gallery row [q]."""
-    return jnp.where(own[:, None] == (first_row + jnp.arange(s.shape[1]))[None, :], -jnp.inf, s)
+    at = own - first_row
+    at = jnp.where(at < 0, s.shape[1], at)  # a negative index would count from the end
+    return s.at[jnp.arange(s.shape[0]), at].set(-jnp.inf, mode="drop")  # q writes, not a pass over the tile
 
 
 def recipe(problem: Problem, step: Kernel) -> Recipe:

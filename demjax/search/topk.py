@@ -15,13 +15,37 @@ def group_length(n: int, k: int) -> int:
     return length
 
 
+def candidates(scores: Float[Array, "q n"], k: int) -> tuple[Float[Array, "q c"], Int[Array, "q c"]]:
+    """Some scores of each row, with their positions in ascending order, among which are the k largest.
+
+    Cut a row into groups of consecutive positions, keep their maxima, and take the k groups with the largest maxima,
+    the lower group first on ties. Their members hold the k largest: if a group was left out, k groups stand before
+    it, and each holds a member (its maximum) that is larger than everything in the group left out, or equal and at a
+    lower position.
+    """
+    q, n = scores.shape
+    length = group_length(n, k)
+    groups = n // length
+    if n < SHORTEST or n % length or 4 * k > groups:
+        return scores, jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32)[None], (q, n))
+    grouped = scores.reshape(q, groups, length)
+    _, chosen = _stable(grouped.max(axis=-1), k)
+    chosen = jnp.sort(chosen, axis=1)
+    members = jnp.take_along_axis(grouped, chosen[:, :, None], axis=1).reshape(q, k * length)
+    within = jnp.arange(length, dtype=jnp.int32)
+    return members, (chosen[:, :, None] * length + within[None, None]).reshape(q, k * length)
+
+
+def best(scores: Float[Array, "q a"], ids: Int[Array, "q a"], k: int) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
+    """The k largest scores of each row and their ids, where equal scores stand in the order of their ids."""
+    found, at = _stable(scores, k)
+    return found, jnp.take_along_axis(ids, at, axis=1)
+
+
 def top_k(scores: Float[Array, "q n"], k: int) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
     """The k largest scores of each row, largest first, and their positions; of equal ones the lowest positions.
 
-    Two stages. Cut a row into groups of consecutive positions and keep their maxima; take the k groups with
-    the largest maxima, the lower group first on ties; then take the k largest of their members. This is exact:
-    if a group was left out, k groups stand before it, and each holds a member (its maximum) that is larger than
-    everything in the group left out, or equal and at a lower position.
+    Exact, in two stages: `candidates`, then the k largest of them.
 
     Args:
       scores: no NaN. -0.0 counts as equal to 0.0.
@@ -30,26 +54,10 @@ def top_k(scores: Float[Array, "q n"], k: int) -> tuple[Float[Array, "q k"], Int
     Returns:
       (scores, positions), equal to those of a stable sort.
     """
-    q, n = scores.shape
-    length = group_length(n, k)
-    groups = n // length
-    if n < SHORTEST or n % length or 4 * k > groups:
-        return _plain(scores, k)
-    grouped = scores.reshape(q, groups, length)
-    _, chosen = _plain(grouped.max(axis=-1), k)
-    chosen = jnp.sort(chosen, axis=1)  # members again in the order of their positions, for the ties
-    members = jnp.take_along_axis(grouped, chosen[:, :, None], axis=1).reshape(q, k * length)
-    found, at = _plain(members, k)
-    return found, jnp.take_along_axis(chosen, at // length, axis=1) * length + at % length
+    return best(*candidates(scores, k), k)
 
 
-def _plain(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+def _stable(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """lax.top_k is stable, but it puts -0.0 below 0.0: here they are a tie. (`+ 0.0` would be simplified away.)"""
     found, at = jax.lax.top_k(jnp.where(scores == 0, 0.0, scores), k)
     return found, at
-
-
-def merge(scores: Float[Array, "q a"], ids: Int[Array, "q a"], k: int) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
-    """The k largest of scores that carry ids, where equal scores already stand in the order of their ids."""
-    found, at = _plain(scores, k)
-    return found, jnp.take_along_axis(ids, at, axis=1)

@@ -154,7 +154,7 @@ def penalised(scores, query_fields, gallery_fields):
 
 
 def test_memory_maps_are_read_in_blocks(tmp_path, mesh, small_tiles, monkeypatch):
-    queries, gallery = normal(30, 8), normal(1300, 8, seed=1)
+    queries, gallery = normal(30, 8), normal(2200, 8, seed=1)
     for name, x in (("q", queries), ("g", gallery)):
         np.save(tmp_path / f"{name}.npy", x)
     read = []
