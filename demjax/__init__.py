@@ -9,12 +9,12 @@ Axis letters, the same in every shape annotation and docstring:
 
 Rooms, from the ground up; imports only go down (tests/floors_test.py):
 
-    0  mesh, checks                     devices; errors a person can act on
+    0  mesh, checks, progress           devices; errors a person can act on; how far it is
     1  models, losses, search, hubness, metrics    pure functions on arrays
-    2  data                             the outside world becomes checked arrays
+    2  data, reduction                  the outside world becomes checked arrays; hub corrections fitted by searching
     3  tasks                            one readable file per paper
     4  train                            runs any task, names none
-    5  main, tables                     the command line
+    5  main, tables, hubness.__main__   the command lines
 """
 
 __version__ = "0.1.0"

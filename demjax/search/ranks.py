@@ -47,13 +47,12 @@ def _pick(s: jax.Array, positives: jax.Array, first_row: jax.Array) -> Positive:
 
 def _count(s: jax.Array, best: Positive, first_row: jax.Array, ties: str) -> jax.Array:
     """How many rows of this tile stand before the best positive."""
-    before = jnp.sum(s > best.score[:, None], axis=1, dtype=jnp.int32)
-    if ties == "optimistic":
-        return before
-    tied = s == best.score[:, None]
+    bar = best.score[:, None]
+    ahead = s >= bar if ties == "pessimistic" else s > bar
     if ties == "lowest_id":
-        tied &= (first_row + jnp.arange(s.shape[1]))[None, :] < best.id[:, None]
-    return before + jnp.sum(tied, axis=1, dtype=jnp.int32)
+        ids = first_row + jnp.arange(s.shape[1])
+        ahead |= (s == bar) & (ids[None, :] < best.id[:, None])
+    return jnp.sum(ahead, axis=1, dtype=jnp.int32)  # one pass over the tile
 
 
 def pick(
