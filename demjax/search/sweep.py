@@ -1,7 +1,7 @@
 """All tiles of a search, once each, on all devices: gallery chunks outside, blocks of queries inside."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ from demjax.mesh import DATA_AXIS
 from demjax.search.tiles import Rows, Tiling, pad, put
 
 RESIDENT_BYTES = 2**28  # of queries kept ready between chunks of the gallery; more are encoded again
-ENCODED_ROWS = 1024  # of the gallery at once
+ENCODED_ROWS = 512  # of the gallery at once
 REPLICATED = PartitionSpec()
 
 Progress = Callable[[int, int], None]
@@ -40,7 +40,7 @@ class Recipe(NamedTuple):
     step: Kernel
 
 
-@cache
+@lru_cache(maxsize=256)
 def _mapped(kernel: Kernel, mesh: Mesh, in_specs: tuple, out_specs: Any) -> Callable:
     local = partial(kernel.function, **dict(kernel.static))
     return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=out_specs))

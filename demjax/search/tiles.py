@@ -18,11 +18,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from demjax.mesh import DATA_AXIS
 
-QUERY_ROWS = 512  # vectors of a query tile at most
+QUERY_ROWS = 1024  # vectors of a query tile at most
 GALLERY_ROWS = 15 * 1024  # rows of a gallery tile at most
-# With the above a tile of scores has 30 MB. glibc maps memory of 32 MB and more anew each time: twice as slow.
-LARGE_K = 16  # above it rows twice as long, half as many: top_k then has less to do
-ACCELERATED = 8  # times the queries and 4 times the rows on a GPU or TPU, where launches cost and memory is reused
+LARGE_K = 16  # above it rows twice as long: top_k then has less to do
+TILE_SCORES = 15 * 2**19  # 30 MB: glibc maps memory of 32 MB and more anew each time, which halves the speed
+ACCELERATED = 4  # times the rows and 16 times the scores on a GPU or TPU, where launches cost and memory is reused
 RESULT_BYTES = 2**27  # of the running result of one query tile; large k means fewer queries a tile
 CHUNK_BYTES = 2**28  # of gallery kept ready on all devices of a process together
 
@@ -85,13 +85,10 @@ def tiling(queries: int, gallery: int, k: int, vectors: int, mesh: Mesh, by_quer
     With `by_queries` devices always differ in their queries: then even sums of floats are the same on any number of
     devices, because each sees the tiles of the gallery in order.
     """
-    most_q, most_g = QUERY_ROWS, GALLERY_ROWS
-    if k > LARGE_K:
-        most_q, most_g = most_q // 2, 2 * most_g
-    if mesh.devices.flat[0].platform != "cpu":
-        most_q, most_g = ACCELERATED * most_q, 4 * most_g
-    most_q = max(1, min(most_q // vectors, RESULT_BYTES // (16 * k)))
-    q_rows, g_rows = _even(queries, most_q, 8), _even(gallery, most_g, 1024 if gallery > 8192 else 128)
+    faster = 1 if mesh.devices.flat[0].platform == "cpu" else ACCELERATED
+    g_rows = _even(gallery, faster * GALLERY_ROWS * (2 if k > LARGE_K else 1), 512 if gallery > 8192 else 128)
+    most = min(faster * QUERY_ROWS, faster**2 * TILE_SCORES // g_rows)
+    q_rows = _even(queries, max(1, min(most // vectors, RESULT_BYTES // (16 * k))), 8)
     q_tiles, g_tiles = math.ceil(queries / q_rows), math.ceil(gallery / g_rows)
     rounds_by_queries = math.ceil(q_tiles / mesh.size) * g_tiles
     rounds_by_gallery = q_tiles * math.ceil(g_tiles / mesh.size)
