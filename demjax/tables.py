@@ -3,7 +3,7 @@
   python -m demjax.tables runs/cub-0 runs/cub-1 runs/cub-2
 
 Runs that differ in nothing but their seed are one row; the std is that of a sample (n - 1). Several
-configs, data sets or folds give several rows, each with its config's hash.
+configs, data sets or folds give several rows; the settings that distinguish them stand in the label.
 """
 
 import json
@@ -30,11 +30,17 @@ def read_reports(workdirs: Iterable[str]) -> list[dict[str, Any]]:
     for workdir in workdirs:
         file = Path(workdir) / "report.json"
         try:
-            reports.append(json.loads(file.read_text()))
+            report = json.loads(file.read_text())
         except FileNotFoundError as error:
             raise UserError(f"{file}: no such file; the run is not finished, its command resumes it") from error
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"{file} is not a report ({error})") from error
+        if not isinstance(report, dict) or not {"config", "metrics", "provenance", "seconds"} <= report.keys():
+            raise UserError(f"{file} is not a report of demjax: expected config, metrics, provenance and seconds")
+        reached, wanted = report["provenance"]["epoch"], report["config"]["train.epochs"]
+        if reached < wanted:
+            raise UserError(f"{file} is of epoch {reached} of {wanted}: finish the run, its command resumes it")
+        reports.append(report)
     return reports
 
 
@@ -47,11 +53,18 @@ def over_seeds(reports: Iterable[Mapping[str, Any]]) -> str:
         groups[json.dumps([settings, same_data], sort_keys=True)].append(report)
     lines = ["| data, fold, semantics | seeds | " + " | ".join(h for _, h in COLUMNS) + " | N1 skew | train s |"]
     lines.append("|---" * (len(COLUMNS) + 4) + "|")
+    configs = [group[0]["config"] for group in groups.values()]
+    keys = sorted({k for config in configs for k in config} - {"seed", "data.name", *FREE_KEYS})
+    telling = [k for k in keys if len({json.dumps(config.get(k)) for config in configs}) > 1]
     for group in groups.values():
         first = group[0]
+        seeds = [r["config"]["seed"] for r in group]
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f"seeds {sorted(seeds)} of one setting: expected different ones; is a run named twice?")
         sources = first["provenance"]["sources"]
         data, fold = first["config"]["data.name"], first["provenance"]["fold"]
         label = f"{data}, {fold}, {sources['features']} {sources['semantics']}"
+        label += "".join(f", {k} {first['config'].get(k)}" for k in telling)
         cells = [_cell([100 * r["metrics"][metric] for r in group], 1) for metric, _ in COLUMNS]
         cells.append(_cell([r["metrics"]["hubness/n1_skewness"] for r in group], 2))
         cells.append(_cell([r["seconds"]["train"] for r in group], 1))

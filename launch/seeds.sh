@@ -25,5 +25,10 @@ workdirs=()
 for ((seed = 0; seed < seeds; seed++)); do
   workdirs+=("$prefix-$seed")
   ${run[@]+"${run[@]}"} "$python" -m demjax.main "$@" --config.seed="$seed" --workdir="$prefix-$seed"
+  # A run that was asked to stop ends well, but it is not finished: the next seed must not begin.
+  if [ ${#run[@]} -eq 0 ] && ! [ -e "$prefix-$seed/report.json" ]; then
+    echo "launch/seeds.sh: $prefix-$seed is not finished; the same command resumes" >&2
+    exit 1
+  fi
 done
 ${run[@]+"${run[@]}"} "$python" -m demjax.tables "${workdirs[@]}"

@@ -8,12 +8,13 @@ from demjax.tables import over_seeds, read_reports
 from demjax.train.report import COLUMNS
 
 REPORT = {
-    "config": {"seed": 0, "data.name": "CUB", "task.l2": 0.1, "data.dir": "a"},
+    "config": {"seed": 0, "data.name": "CUB", "task.l2": 0.1, "data.dir": "a", "train.epochs": 4},
     "metrics": {metric: 0.5 for metric, _ in COLUMNS} | {"hubness/n1_skewness": 1.0},
     "seconds": {"train": 4.0},
     "provenance": {
         "fingerprints": {"features": "x"},
         "fold": "test",
+        "epoch": 4,
         "sources": {"features": "f.mat", "semantics": "s"},
     },
 }
@@ -37,6 +38,12 @@ def test_other_settings_or_data_are_other_rows():
     other["provenance"]["fingerprints"]["features"] = "y"
     lines = over_seeds([variant(), variant(**{"task.l2": 0.2}), other]).splitlines()
     assert len(lines) == 2 + 3
+    assert "task.l2 0.1" in lines[2] and "task.l2 0.2" in lines[3]  # told apart
+
+
+def test_one_run_twice_is_not_two_seeds():
+    with pytest.raises(UserError, match="seeds .0, 0. of one setting"):
+        over_seeds([variant(), variant()])
 
 
 def test_an_undefined_number_is_a_dash():
@@ -48,4 +55,18 @@ def test_bad_folders(tmp_path):
         read_reports([str(tmp_path)])
     (tmp_path / "report.json").write_text(json.dumps(REPORT)[:30])
     with pytest.raises(UserError, match="is not a report"):
+        read_reports([str(tmp_path)])
+    for content in ("[]", "{}"):
+        (tmp_path / "report.json").write_text(content)
+        with pytest.raises(UserError, match="is not a report of demjax: expected config"):
+            read_reports([str(tmp_path)])
+    with pytest.raises(UserError, match="is not a report"):
+        read_reports([str(tmp_path / "report.json")])
+
+
+def test_an_unfinished_run_is_refused(tmp_path):
+    report = copy.deepcopy(REPORT)
+    report["provenance"]["epoch"] = 3
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    with pytest.raises(UserError, match="is of epoch 3 of 4: finish the run"):
         read_reports([str(tmp_path)])

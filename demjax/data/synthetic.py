@@ -42,6 +42,7 @@ def plant(
       UserError: a size or level out of range.
     """
     _check_sizes(n_classes, n_unseen, n_attributes, n_features, images_per_class, noise, hubness)
+    in_range("data.planted.seed", seed, 0)
     rng = np.random.default_rng(seed)
     attributes = rng.uniform(-1, 1, (n_classes, n_attributes)).astype(np.float32)
     centre, outward = _prototypes(attributes, n_features, hubness, rng)

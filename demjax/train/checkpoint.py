@@ -6,11 +6,13 @@ is used, and what does not is moved aside, never deleted.
 """
 
 import contextlib
+import errno
 import hashlib
+import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,44 +82,83 @@ class Checkpoints:
             reason = os.strerror(int(code[1])) if code else told[:200]
             raise NotSaved(f"a checkpoint in {self.folder} could not be written ({reason})") from error
 
-    def restore(self, like: Any, warn=print) -> Restored | None:
-        """The newest step that verifies, on the devices and shardings of `like`; None if there is none.
+    def restore(
+        self, like: Any, expected: Mapping[str, Any] | None = None, warn=print, move: bool = True
+    ) -> Restored | None:
+        """The newest step that verifies, on the devices and shardings of `like`; None if no step was ever saved.
 
         Args:
           like: a tree of arrays of the shapes expected; its shardings are today's.
-          warn: told, in one line each, of the steps that do not verify. They are moved to `damaged/`
-            beside the checkpoints, so that the resumed run can write these steps again.
+          expected: what the notes of the step must say (`check_same`), looked at before any array is: data of
+            another shape are a mistake of the person, not damage.
+          warn: told, in one line each, of the steps that do not verify.
+          move: moves those to `damaged/` beside the checkpoints, so that the resumed run can write them again.
+
+        Raises:
+          UserError: a step of another config or of other data; or steps, none of which verifies.
+          OSError, MemoryError: the machine failed, not the checkpoint; nothing is moved.
         """
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                return self._restore_verified(step, abstract)
+                item = self._verified_notes(step)
+                check_same(item["meta"], expected or {}, self.folder.parent)
+                state = self._verified_state(step, abstract, item["leaves"])
+            except (UserError, MemoryError):
+                raise
             except Exception as error:  # damaged bytes raise whatever they happen to hit in Orbax and below
-                reason = " ".join(str(error).split())[:160] or type(error).__name__
-                place = self._set_aside(step)
-                warn(f"WARNING: checkpoint {step} is damaged ({reason}); moved to {place}, trying an older one")
+                if _is_the_machine(error):
+                    raise
+                damaged[step] = " ".join(str(error).split())[:160] or type(error).__name__
+                continue
+            self._tell_damaged(damaged, warn, move)
+            return Restored(step, state, item["meta"])
+        if damaged:
+            newest = max(damaged)
+            raise UserError(
+                f"none of the {len(damaged)} checkpoints in {self.folder} verifies (step {newest}: {damaged[newest]}); "
+                "put a copy in their place, or train anew in another --workdir"
+            )
         return None
 
-    def _restore_verified(self, step: int, abstract: Any) -> Restored:
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=args)
-        item = dict(restored.meta)
+    def _tell_damaged(self, damaged: Mapping[int, str], warn, move: bool) -> None:
+        for step, reason in damaged.items():
+            done = f"moved to {self._set_aside(step)}" if move else "left in its place"
+            warn(f"WARNING: checkpoint {step} is damaged ({reason}); {done}, trying an older one")
+
+    def _verified_notes(self, step: int) -> dict[str, Any]:
+        item = dict(self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta)
         if item.pop("self", None) != _digest_json(item):
             raise ValueError("its notes do not match their SHA-256")
-        found = leaf_digests(restored.state)
-        wrong = sorted(k for k in found.keys() | item["leaves"].keys() if found.get(k) != item["leaves"].get(k))
+        return item
+
+    def _verified_state(self, step: int, abstract: Any, digests: Mapping[str, str]) -> Any:
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        state = self._manager.restore(step, args=args).state
+        found = leaf_digests(state)
+        wrong = sorted(k for k in found.keys() | digests.keys() if found.get(k) != digests.get(k))
         if wrong:
             raise ValueError(f"SHA-256 of {wrong[0]} differs from the one written")
-        return Restored(step, restored.state, item["meta"])
+        return state
 
     def _set_aside(self, step: int) -> Path:
         damaged = self.folder.parent / "damaged"
         damaged.mkdir(exist_ok=True)
-        n = sum(1 for _ in damaged.iterdir())
-        place = damaged / f"{step}-{n}"
+        place = next(p for n in itertools.count() if not (p := damaged / f"{step}-{n}").exists())
         (self.folder / str(step)).rename(place)
         self._manager.reload()
         return place
+
+
+# What the operating system says when it is short of something: no word about the bytes of a checkpoint.
+MACHINE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC}
+
+
+def _is_the_machine(error: Exception) -> bool:
+    code = getattr(error, "errno", None)
+    told = re.search(r"os_error_code='(\d+)'", str(error))
+    return code in MACHINE or bool(told and int(told[1]) in MACHINE) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def leaf_digests(tree: Any) -> dict[str, str]:
@@ -137,7 +178,7 @@ def _digest_json(item: Any) -> str:
     return hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()
 
 
-def check_same(meta: dict[str, Any], expected: dict[str, Any], where: Path) -> None:
+def check_same(meta: Mapping[str, Any], expected: Mapping[str, Any], where: Path) -> None:
     """Refuses a checkpoint of another config or of other data."""
     for what, value in expected.items():
         if meta.get(what) != value:

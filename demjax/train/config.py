@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from demjax.checks import UserError, choose, did_you_mean, in_range
 
-# Settings that say where things lie or what is printed: they may change between a run and its resumption.
-FREE_KEYS = ("data.dir", "log.tensorboard")
+# Settings that say where things lie, what is kept or printed: they may change between a run and its resumption.
+FREE_KEYS = ("data.dir", "log.tensorboard", "evaluate.query_batch", "train.keep_checkpoints")
 
 
 def default_config() -> ConfigDict:
@@ -147,6 +147,6 @@ def check_config(config: ConfigDict) -> None:
         ("evaluate.every", 0, False),
         ("evaluate.query_batch", 1, False),
         ("select.seeds", 1, False),
-        ("seed", 0, False),
     ):
         in_range(key, flatten(config)[key], low, open_low=open_low)
+    in_range("seed", config.seed, 0, 2**32 - 1)  # a key has 32 bits: a larger seed would repeat a smaller one

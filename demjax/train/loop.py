@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 import demjax
 from demjax.checks import UserError
 from demjax.mesh import replicate
-from demjax.train.checkpoint import Checkpoints, check_same
+from demjax.train.checkpoint import Checkpoints
 from demjax.train.config import flatten
 from demjax.train.epoch import TrainState, compile_epoch, init_state
 from demjax.train.evaluate import evaluate
@@ -63,7 +63,7 @@ def train_and_evaluate(
 
 
 def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, started: float) -> dict[str, Any]:
-    state, seconds = _start(run, folder, checkpoints, say)
+    state, seconds = _start(run, folder, checkpoints, say, train)
     if int(state.epoch) == 0 and not train:
         raise UserError(f"{folder} has no checkpoint to evaluate: train first (--mode=train)")
     if train and int(state.epoch) < run.config.train.epochs:
@@ -87,13 +87,12 @@ def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, sta
     return report
 
 
-def _start(run: Run, folder: Path, checkpoints: Checkpoints, say) -> tuple[TrainState, float]:
+def _start(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool) -> tuple[TrainState, float]:
     """The newest good state of the workdir, else a fresh one; and the seconds trained so far."""
     state = replicate(init_state(run.task, run.optimizer, run.config.seed), run.mesh)
-    restored = checkpoints.restore(state, warn=say)
+    restored = checkpoints.restore(state, run.identity, warn=say, move=train)
     if restored is None:
         return state, 0.0
-    check_same(restored.meta, run.identity, folder)
     say(f"{folder}: resuming after epoch {restored.step} of {run.config.train.epochs}")
     return restored.state, restored.meta["seconds"]
 

@@ -1,5 +1,6 @@
 """What a run tells: the progress line, metrics.jsonl, TensorBoard, the final table and report.json."""
 
+import contextlib
 import json
 import math
 import time
@@ -106,8 +107,11 @@ def write_report(
 
 def read_records(workdir: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, one per epoch; none where there is no such file yet."""
-    file = workdir / "metrics.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    file, records = workdir / "metrics.jsonl", []
+    for line in file.read_text().splitlines() if file.exists() else ():
+        with contextlib.suppress(ValueError):  # a kill can tear the last line; the resumed run writes it again
+            records.append(json.loads(line))
+    return records
 
 
 def best_evaluated(workdir: Path) -> dict[str, float] | None:

@@ -29,13 +29,14 @@ def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None
     Raises:
       UserError: an empty grid, or a key or objective that does not exist.
     """
+    workdir = Path(workdir).expanduser()
     settings = list(_settings(config))
     tried: list[dict[str, Any]] = []
     for number, setting in enumerate(settings, start=1):
         say(f"setting {number}/{len(settings)}: {' '.join(_flags(setting))}")
         curves = []
         for seed in range(config.select.seeds):
-            folder = Path(workdir) / f"{number:03d}-seed{seed}"
+            folder = workdir / f"{number:03d}-seed{seed}"
             train_and_evaluate(_on_validation(config, setting, seed), folder, say=_loud_only(say))
             curves.append(_curve(folder, config.select.objective))
         curve = np.mean(curves, axis=0)
@@ -51,7 +52,7 @@ def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None
     winner = max(tried, key=lambda row: row["value"])
     about = {"objective": config.select.objective, "seeds": config.select.seeds, "fold": "val"}
     selection = {"winner": winner, **about, "tried": tried}
-    write_json(Path(workdir) / "selection.json", selection)
+    write_json(workdir / "selection.json", selection)
     say(f"selected: {' '.join(_flags(winner['setting']))} --config.train.epochs={winner['epochs']}")
     return selection
 

@@ -60,6 +60,8 @@ def claim(workdir: Path, config: ConfigDict) -> None:
         return
     try:
         theirs = json.loads(file.read_text())
+        if not isinstance(theirs, dict):
+            raise ValueError("no settings by name")
     except ValueError as error:
         raise UserError(f"{file} is damaged ({error}): mend it or choose another --workdir") from error
     differing = [k for k in sorted(mine.keys() | theirs.keys()) if mine.get(k) != theirs.get(k) and k not in FREE_KEYS]

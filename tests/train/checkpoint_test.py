@@ -1,3 +1,4 @@
+import errno
 import gc
 import json
 import random
@@ -138,8 +139,45 @@ def test_half_written_and_empty_newest_steps(folder):
 def test_all_steps_damaged(folder):
     for step in (1, 2, 3):
         data_files(folder / str(step))[0].write_bytes(b"")
-    restored, said = restore(folder)
-    assert restored is None and len(said) == 3
+    with pytest.raises(UserError, match="none of the 3 checkpoints in .* verifies .step 3"):
+        restore(folder)
+    assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == [
+        "1",
+        "2",
+        "3",
+    ]  # nothing is moved, nothing retrained
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(errno.EMFILE, "Too many open files"), OSError(errno.EIO, "I/O")]
+)
+def test_a_failing_machine_is_no_damage(folder, error, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Checkpoints, "_verified_state", fail)
+    with pytest.raises(type(error)):
+        restore(folder)
+    monkeypatch.undo()
+    assert restore(folder)[0].step == 3 and not (folder.parent / "damaged").exists()
+
+
+def test_an_evaluation_moves_nothing(folder):
+    data_files(folder / "3")[0].write_bytes(b"")
+    checkpoints = Checkpoints(folder)
+    said = []
+    try:
+        restored = checkpoints.restore(state_of(0), warn=said.append, move=False)
+    finally:
+        checkpoints.close()
+    assert restored.step == 2 and "left in its place" in said[0] and (folder / "3").is_dir()
+
+
+def test_the_first_free_name_is_taken_for_damaged_steps(folder):
+    (folder.parent / "damaged" / "3-0").mkdir(parents=True)
+    (folder.parent / "damaged" / "3-2").mkdir()
+    data_files(folder / "3")[0].write_bytes(b"")
+    assert restore(folder)[0].step == 2 and (folder.parent / "damaged" / "3-1" / "state").exists()
 
 
 def test_notes_are_verified_too(folder):

@@ -39,7 +39,7 @@ def final_state(config, workdir, devices=ONE):
     built = build(config, devices)
     checkpoints = Checkpoints(workdir / "checkpoints")
     try:
-        state, _ = loop_module._start(built, workdir, checkpoints, say=lambda line: None)
+        state, _ = loop_module._start(built, workdir, checkpoints, say=lambda line: None, train=True)
     finally:
         checkpoints.close()
     return [np.array(leaf).tobytes() for leaf in jax.tree.leaves(state)]
@@ -157,8 +157,26 @@ def test_changed_data_are_refused(tmp_path, monkeypatch):
         return dataset
 
     monkeypatch.setattr(run_module, "load", other)
-    with pytest.raises(UserError, match="data fingerprints"):
+    with pytest.raises(UserError, match="was trained with"):
         run(tiny(), tmp_path)
+
+
+def test_data_of_another_width_are_refused_and_nothing_is_moved(tmp_path):
+    """Orbax's complaint about shapes is a mistake of the person, not damage."""
+    run(tiny(), tmp_path)
+    saved = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.name != "lock" and p.is_file()}
+    wider = tiny(**{"data.planted.n_features": 24})
+    for train in (True, False):
+        with pytest.raises(UserError, match="was trained with"):
+            run_on_other_data(wider, tmp_path, train)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.name != "lock" and p.is_file()} == saved
+
+
+def run_on_other_data(config, workdir, train):
+    """As a folder whose files were exchanged: the config says the same as before, the data do not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop_module, "claim", lambda folder, config: None)
+        return train_and_evaluate(config, workdir, train=train, devices=ONE, say=lambda line: None)
 
 
 def test_divergence_names_the_step_and_keeps_the_checkpoint(tmp_path, monkeypatch):

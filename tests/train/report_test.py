@@ -4,7 +4,7 @@ import pytest
 
 from demjax.train import report as report_module
 from demjax.train.evaluate import Evaluation
-from demjax.train.report import Reporter, table, write_report
+from demjax.train.report import Reporter, read_records, table, write_report
 
 METRICS = {
     "zsl/top1": 0.5, "zsl/micro": 0.25, "gzsl/unseen": 0.2, "gzsl/seen": 0.6, "gzsl/harmonic": 0.3,
@@ -73,3 +73,9 @@ def test_without_tensorboard_nothing_breaks(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     Reporter(tmp_path, 1, tensorboard=True, say=lambda line: None).epoch(1, 1, 0.1, {"train/loss": 1.0})
     assert (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_torn_last_line_is_left_out(tmp_path):
+    """A kill while the line was written; an evaluation of that run must not fail on it."""
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "gzsl/harmonic": 0.5, "zsl/top1": 0.4}\n{"epoch": 2, "gz')
+    assert [r["epoch"] for r in read_records(tmp_path)] == [1]
