@@ -16,19 +16,18 @@ def group_length(n: int, k: int) -> int:
 
 
 def candidates(scores: Float[Array, "q n"], k: int) -> tuple[Float[Array, "q c"], Int[Array, "q c"]]:
-    """Some scores of each row, with their positions in ascending order, among which are the k largest.
+    """Some scores of each row and their positions, among which are the k largest; equal scores by position.
 
     Cut a row into groups of consecutive positions, keep their maxima, and take the k groups with the largest maxima,
     the lower group first on ties. Their members hold the k largest: if a group was left out, k groups stand before
     it, and each holds a member (its maximum) that is larger than everything in the group left out, or equal and at a
-    lower position.
+    lower position. Where groups would be shorter than 16 this gains nothing: then the k largest themselves.
     """
     q, n = scores.shape
     length = group_length(n, k)
-    groups = n // length
-    if n < SHORTEST or n % length or 4 * k > groups:
-        return scores, jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32)[None], (q, n))
-    grouped = scores.reshape(q, groups, length)
+    if n < SHORTEST or n % length or length < 16:
+        return _stable(scores, k)
+    grouped = scores.reshape(q, n // length, length)
     _, chosen = _stable(grouped.max(axis=-1), k)
     chosen = jnp.sort(chosen, axis=1)
     members = jnp.take_along_axis(grouped, chosen[:, :, None], axis=1).reshape(q, k * length)
