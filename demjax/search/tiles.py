@@ -21,7 +21,7 @@ from demjax.mesh import DATA_AXIS
 QUERY_ROWS = 1024  # vectors of a query tile at most
 GALLERY_ROWS = 15 * 1024  # rows of a gallery tile at most
 LARGE_K = 16  # above it tiles have rows twice as long, above four times it four times: top_k then has less to do
-TILE_SCORES = 15 * 2**19  # 30 MB: glibc maps memory of 32 MB and more anew each time, which halves the speed
+TILE_SCORES = 25 * 2**18  # 25 MiB: glibc maps memory of 32 MiB and more anew each time, which halves the speed
 ACCELERATED = 4  # times the rows and 16 times the scores on a GPU or TPU, where launches cost and memory is reused
 RESULT_BYTES = 2**27  # of the running result of one query tile; large k means fewer queries a tile
 CHUNK_BYTES = 2**28  # of gallery kept ready on all devices of a process together
@@ -89,7 +89,7 @@ def tiling(queries: int, gallery: int, k: int, vectors: int, mesh: Mesh, by_quer
     longer = 1 + (k > LARGE_K) + 2 * (k > 4 * LARGE_K)
     g_rows = _even(gallery, faster * longer * GALLERY_ROWS, 512 if gallery > 8192 else 128)
     most = min(faster * QUERY_ROWS, faster**2 * TILE_SCORES // g_rows)
-    q_rows = _even(queries, max(1, min(most // vectors, RESULT_BYTES // (16 * k))), 8)
+    q_rows = _even(queries, max(1, min(most // vectors, RESULT_BYTES // (16 * k))), 64 if queries > 512 else 8)
     q_tiles, g_tiles = math.ceil(queries / q_rows), math.ceil(gallery / g_rows)
     rounds_by_queries = math.ceil(q_tiles / mesh.size) * g_tiles
     rounds_by_gallery = q_tiles * math.ceil(g_tiles / mesh.size)
