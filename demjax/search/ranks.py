@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Integer
 from demjax.checks import choose
 from demjax.search import encode, inputs
 from demjax.search.problem import Problem, pose
+from demjax.search.rowwise import row_sum
 from demjax.search.sweep import Kernel, merge_by_query, sweep
 from demjax.search.tiles import LARGE_K, Tiling
 
@@ -52,7 +53,7 @@ def _count(s: jax.Array, best: Positive, first_row: jax.Array, ties: str) -> jax
     if ties == "lowest_id":
         ids = first_row + jnp.arange(s.shape[1])
         ahead |= (s == bar) & (ids[None, :] < best.id[:, None])
-    return jnp.sum(ahead, axis=1, dtype=jnp.int32)  # one pass over the tile
+    return row_sum(ahead, "int32")
 
 
 def pick(

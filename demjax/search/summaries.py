@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from demjax.checks import UserError, in_range
 from demjax.search import encode
 from demjax.search.problem import Problem, pose
+from demjax.search.rowwise import row_max, row_sum
 from demjax.search.sweep import Kernel, sweep
 
 MOST_SCORES = 5 * 10**8
@@ -42,9 +43,9 @@ def add_moments(
     counts = jnp.broadcast_to(g.valid[None], s.shape)
     if exclude_self:
         counts &= jnp.isfinite(encode.hide_self(s, q.fields[0], first_row))
-    n = counts.sum(axis=1).astype(jnp.float32)
-    mean = jnp.where(counts, s, 0).sum(axis=1) / jnp.maximum(n, 1)
-    spread = jnp.where(counts, (s - mean[:, None]) ** 2, 0).sum(axis=1)
+    n = row_sum(counts, "int32").astype(jnp.float32)
+    mean = row_sum(jnp.where(counts, s, 0)) / jnp.maximum(n, 1)
+    spread = row_sum(jnp.where(counts, (s - mean[:, None]) ** 2, 0))
     if before is None:
         return Moments(n, mean, spread)
     total, apart = before.total + n, mean - before.mean
@@ -68,7 +69,9 @@ def add_exponentials(
     s = jnp.where(g.valid[None], q.fields[0][:, None] * _natural(q, g, score), -jnp.inf)
     if exclude_self:
         s = encode.hide_self(s, q.fields[1], first_row)
-    here = jax.nn.logsumexp(s, axis=1)
+    top = row_max(s)
+    top = jnp.where(jnp.isfinite(top), top, 0.0)  # a row whose only item is itself
+    here = top + jnp.log(row_sum(jnp.exp(s - top[:, None])))
     return here if before is None else jnp.logaddexp(before, here)
 
 
