@@ -1,9 +1,10 @@
 """One door to every data set: planted, or files in the xlsa17 layout through their TFDS builder."""
 
 import contextlib
+import fcntl
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,24 @@ def _prepare_and_read(name: str, config: Any, source: str | Path | None, manual:
     try:
         builder = Builder(config=config, source=source)
         settings = tfds.download.DownloadConfig(manual_dir=manual)
-        with contextlib.redirect_stdout(io.StringIO()):  # "Downloading ..." also where nothing is downloaded
+        with _alone(builder.data_path), contextlib.redirect_stdout(io.StringIO()):  # "Downloading ..." also where nothing is downloaded
             builder.download_and_prepare(file_format="array_record", download_config=settings)
     finally:
         logging.set_verbosity(verbosity)
     return _read_prepared(name, builder)
+
+
+@contextlib.contextmanager
+def _alone(prepared: Any) -> Iterator[None]:
+    """One process prepares a set, others wait: TFDS renames a folder at the end, which only one can do."""
+    place = Path(prepared)
+    if place.exists():
+        yield
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with (place.parent / f".{place.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _read_prepared(name: str, builder: Any) -> Dataset:

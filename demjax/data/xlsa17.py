@@ -20,6 +20,7 @@ from demjax.data.dataset import Dataset, check_classes, not_finite
 from demjax.data.matfile import mat_keys, read_mat
 
 _LOCATIONS = ("trainval", "test_seen", "test_unseen", "train", "val")
+_CLASS_NAMES, _VAL_CLASSES = "allclasses.txt", "valclasses1.txt"  # read where the .mat file lacks them
 
 # SHA-256 (16 hex digits) of the published trainval, test_seen and test_unseen lists, 1-based, as int64.
 # Both versions of the archive agree on these three lists.
@@ -41,9 +42,10 @@ class Files:
     key: str
 
     def digest(self) -> str:
-        """First 16 hex digits of the SHA-256 over the bytes of both files."""
+        """First 16 hex digits of the SHA-256 over the bytes of both files, and of the class lists beside them."""
         sha = hashlib.sha256(self.key.encode())
-        for path in (self.features, self.splits):
+        lists = (self.splits.parent / name for name in (_CLASS_NAMES, _VAL_CLASSES))
+        for path in (self.features, self.splits, *(p for p in lists if p.is_file())):
             with path.open("rb") as file:
                 while chunk := file.read(1 << 22):
                     sha.update(chunk)
@@ -170,7 +172,7 @@ def _as_float(path: Path, key: str, value: np.ndarray) -> np.ndarray:
 
 def _class_names(path: Path, names: np.ndarray | None, n_columns: int) -> tuple[str, ...]:
     """From the file, else allclasses.txt beside it, else numbers: a set without names still works."""
-    listed_in = path.parent / "allclasses.txt"
+    listed_in = path.parent / _CLASS_NAMES
     if names is not None:
         found, where = tuple(str(n).strip() for n in names.ravel()), "allclasses_names"
     elif listed_in.is_file():
@@ -233,7 +235,7 @@ def _whole_numbers(path: Path, key: str, value: np.ndarray) -> np.ndarray:
 
 
 def _val_classes(folder: Path) -> set[str] | None:
-    listed_in = folder / "valclasses1.txt"
+    listed_in = folder / _VAL_CLASSES
     return set(_words(listed_in)) if listed_in.is_file() else None
 
 

@@ -28,10 +28,10 @@ from demjax import losses
 from demjax.checks import choose, in_range
 from demjax.data.dataset import Dataset, scale_semantics
 from demjax.models import INITIALISERS, SemanticEncoder
-from demjax.search import SCORES
 from demjax.tasks.task import Task
 
 FORMS = ("paper", "released")
+SCORES = ("euclidean", "cosine")
 
 
 def dem(
@@ -62,7 +62,7 @@ def dem(
     in_range("task.l2", l2, 0)
     choose("model.init", init, INITIALISERS)
     choose("task.loss_form", loss_form, dict.fromkeys(FORMS))
-    choose("task.score", score, SCORES)
+    choose("task.score", score, dict.fromkeys(SCORES))
     semantics = scale_semantics(dataset.semantics, semantics_scale)
     n_features = dataset.features.shape[1]
     released = loss_form == "released"

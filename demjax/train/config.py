@@ -11,6 +11,12 @@ from demjax.checks import UserError, choose, did_you_mean, in_range
 
 # Settings that say where things lie, what is kept or printed: they may change between a run and its resumption.
 FREE_KEYS = ("data.dir", "log.tensorboard", "evaluate.query_batch", "train.keep_checkpoints")
+FREE_SECTIONS = ("select.",)  # what another mode reads
+
+
+def is_free(key: str) -> bool:
+    """Whether a setting may change between a run and its resumption."""
+    return key in FREE_KEYS or key.startswith(FREE_SECTIONS)
 
 
 def default_config() -> ConfigDict:
@@ -115,7 +121,7 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 
 def config_hash(config: ConfigDict) -> str:
     """12 hex digits over all settings that can change a result."""
-    flat = {k: v for k, v in flatten(config).items() if k not in FREE_KEYS}
+    flat = {k: v for k, v in flatten(config).items() if not is_free(k)}
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
 
 

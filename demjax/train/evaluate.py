@@ -91,6 +91,10 @@ def _gzsl(answers: _Answers) -> Evaluation:
 
 
 PROTOCOLS: dict[str, Callable[[_Answers], Evaluation]] = {"zsl": _zsl, "gzsl": _gzsl}
+METRICS = (
+    *("zsl/top1", "zsl/micro", "hubness/n1_skewness"),
+    *("gzsl/unseen", "gzsl/seen", "gzsl/harmonic", "gzsl/unseen_micro", "gzsl/seen_micro"),
+)
 
 
 def evaluate(task: Task, params: Any, dataset: Dataset, query_batch: int = 4096) -> Evaluation:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -52,6 +53,8 @@ def train_and_evaluate(
     started = time.perf_counter()
     if jax.process_index():
         say = _say_nothing
+    if not train and not (Path(workdir).expanduser() / "checkpoints").is_dir():
+        raise UserError(f"{workdir} has no checkpoint to evaluate: train first (--mode=train), or mend --workdir")
     run = build(config, devices)
     with open_workdir(workdir) as folder:
         claim(folder, config)
@@ -79,7 +82,7 @@ def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, sta
         seconds={"train": seconds, "evaluate": done - begun, "total": done - started},
         provenance=provenance(run, int(state.epoch)),
         bayes=run.dataset.bayes,
-        best_on_test=best_evaluated(folder) if run.config.data.fold == "test" else None,
+        best_on_test=best_evaluated(folder, int(state.epoch)) if run.config.data.fold == "test" else None,
     )
     say(table(report))
     picture = draw_to(folder, report)
@@ -126,15 +129,18 @@ def _train(run: Run, state: TrainState, seconds: float, folder: Path, checkpoint
             # would be missing for ever.
             reporter.epoch(number, number * run.steps_per_epoch, took, values)
             if last or number % config.train.checkpoint_every == 0:
+                _check_finite(state.params, number, checkpoints)
                 checkpoints.save(number, state, run.identity | {"seconds": seconds})
                 saved = number
         if (reached := int(state.epoch)) > saved:  # asked to stop between two checkpoints
+            _check_finite(state.params, reached, checkpoints)
             checkpoints.save(reached, state, run.identity | {"seconds": seconds})
         checkpoints.wait()
     finally:
         reporter.close()
     if reached < config.train.epochs:
-        raise Preempted(f"stopped by {stop.name} after epoch {reached}, saved in {folder}")
+        where = f"after epoch {reached}, saved in {folder}" if reached else "before the end of the first epoch"
+        raise Preempted(f"stopped by {stop.name} {where}")
     return state, seconds
 
 
@@ -145,11 +151,27 @@ def _mean_losses(losses: dict[str, jax.Array], epoch: int, run: Run, checkpoints
     if len(bad):
         checkpoints.wait()
         step = (epoch - 1) * run.steps_per_epoch + int(bad[0]) + 1
-        raise TrainingDiverged(
-            f"loss is {host['loss'][bad[0]]} at step {step} (epoch {epoch}): lower optimizer.learning_rate or set "
-            f"optimizer.clip_norm; the last good checkpoint in {checkpoints.folder} is kept"
-        )
+        raise _diverged(f"loss is {host['loss'][bad[0]]} at step {step} (epoch {epoch})", checkpoints)
     return {f"train/{name}": float(np.mean(value, dtype=np.float64)) for name, value in host.items()}
+
+
+def _check_finite(params: Any, epoch: int, checkpoints: Checkpoints) -> None:
+    """The loss of a step says nothing about its own update: after the last one only the parameters do."""
+    if not _all_finite(params):
+        checkpoints.wait()
+        raise _diverged(f"parameters are not finite after epoch {epoch}", checkpoints)
+
+
+@jax.jit
+def _all_finite(params: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
+
+
+def _diverged(what: str, checkpoints: Checkpoints) -> TrainingDiverged:
+    return TrainingDiverged(
+        f"{what}: lower optimizer.learning_rate or set optimizer.clip_norm; the last good checkpoint in "
+        f"{checkpoints.folder} is kept"
+    )
 
 
 def _say_nothing(line: str) -> None:

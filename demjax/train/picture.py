@@ -13,7 +13,7 @@ def draw_to(workdir: Path, report: Mapping[str, Any]) -> Path | None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
     except ImportError:
         return None
-    figure = draw(report, read_records(workdir))
+    figure = draw(report, read_records(workdir, report["provenance"]["epoch"]))
     FigureCanvasAgg(figure)
     target, partial = workdir / "report.png", workdir / "report.part.png"
     figure.savefig(partial, dpi=110)

@@ -105,22 +105,22 @@ def write_report(
     return report
 
 
-def read_records(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, one per epoch; none where there is no such file yet."""
+def read_records(workdir: Path, last: int | None = None) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, one per epoch, up to epoch `last`; none where there is no such file yet."""
     file, records = workdir / "metrics.jsonl", []
     for line in file.read_text().splitlines() if file.exists() else ():
         with contextlib.suppress(ValueError):  # a kill can tear the last line; the resumed run writes it again
             records.append(json.loads(line))
-    return records
+    return [r for r in records if last is None or r["epoch"] <= last]
 
 
-def best_evaluated(workdir: Path) -> dict[str, float] | None:
+def best_evaluated(workdir: Path, last: int) -> dict[str, float] | None:
     """Best of the evaluations on the way: what much of the literature prints, and nobody may select by.
 
-    T1 is the best T1 of any epoch, everything else that of the epoch with the best H. None if there was no
+    T1 is the best T1 of any epoch up to `last`, everything else that of the epoch with the best H. None if there was no
     evaluation on the way (`evaluate.every`).
     """
-    evaluated = [r for r in read_records(workdir) if "gzsl/harmonic" in r]
+    evaluated = [r for r in read_records(workdir, last) if "gzsl/harmonic" in r]
     if not evaluated:
         return None
     best = max(evaluated, key=lambda r: r["gzsl/harmonic"])

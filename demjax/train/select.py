@@ -10,7 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from demjax.checks import UserError, choose, did_you_mean
-from demjax.train.config import flatten
+from demjax.train.config import check_config, flatten
+from demjax.train.evaluate import METRICS
 from demjax.train.loop import train_and_evaluate
 from demjax.train.report import read_records
 from demjax.train.workdir import write_json
@@ -20,17 +21,21 @@ def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None
     """Trains every setting of `config.select.grid` on the validation view; picks setting and epoch.
 
     Every epoch is evaluated, so the number of epochs is selected with the rest: the (setting, epoch) with
-    the best mean of `select.objective` over `select.seeds` seeds wins, the earlier epoch on ties. All runs
-    keep their own folder below `workdir` and resume like any other.
+    the best mean of `select.objective` over `select.seeds` seeds wins, the earlier epoch on ties. Where the learning
+    rate follows a schedule only the last epoch counts: a shorter run would be another schedule. All runs keep their own
+    folder below `workdir` and resume like any other.
 
     Returns:
       What selection.json holds: the winner, and every setting with its curve over the epochs.
 
     Raises:
-      UserError: an empty grid, or a key or objective that does not exist.
+      UserError: an empty grid, a key or objective that does not exist, a value that a setting cannot have.
     """
     workdir = Path(workdir).expanduser()
     settings = list(_settings(config))
+    for setting in settings:  # all of them before the first hour is spent
+        check_config(_on_validation(config, setting, 0))
+    choose("select.objective", config.select.objective, dict.fromkeys(METRICS))
     tried: list[dict[str, Any]] = []
     for number, setting in enumerate(settings, start=1):
         say(f"setting {number}/{len(settings)}: {' '.join(_flags(setting))}")
@@ -40,21 +45,20 @@ def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None
             train_and_evaluate(_on_validation(config, setting, seed), folder, say=_loud_only(say))
             curves.append(_curve(folder, config.select.objective))
         curve = np.mean(curves, axis=0)
-        tried.append(
-            {
-                "setting": setting,
-                "epochs": int(curve.argmax()) + 1,
-                "value": float(curve.max()),
-                "curve": curve.tolist(),
-            }
-        )
-        say(f"  {config.select.objective} {100 * curve.max():.1f} after epoch {curve.argmax() + 1} of {len(curve)}")
+        epochs = _best_epoch(curve, setting.get("optimizer.schedule", config.optimizer.schedule))
+        value = float(curve[epochs - 1])
+        tried.append({"setting": setting, "epochs": epochs, "value": value, "curve": curve.tolist()})
+        say(f"  {config.select.objective} {100 * value:.1f} after epoch {epochs} of {len(curve)}")
     winner = max(tried, key=lambda row: row["value"])
     about = {"objective": config.select.objective, "seeds": config.select.seeds, "fold": "val"}
     selection = {"winner": winner, **about, "tried": tried}
     write_json(workdir / "selection.json", selection)
     say(f"selected: {' '.join(_flags(winner['setting']))} --config.train.epochs={winner['epochs']}")
     return selection
+
+
+def _best_epoch(curve: np.ndarray, schedule: str) -> int:
+    return int(curve.argmax()) + 1 if schedule == "constant" else len(curve)
 
 
 def _flags(setting: dict[str, Any]) -> list[str]:
@@ -79,7 +83,10 @@ def _settings(config: ConfigDict) -> Iterator[dict[str, Any]]:
 
 def _on_validation(config: ConfigDict, setting: dict[str, Any], seed: int) -> ConfigDict:
     changed = copy.deepcopy(config)
-    changed.update_from_flattened_dict(setting)
+    try:
+        changed.update_from_flattened_dict(setting)
+    except TypeError as error:  # ml_collections: a value of another type than the default
+        raise UserError(f"select.grid: {' '.join(_flags(setting))}: {error}") from None
     changed.data.fold, changed.seed, changed.evaluate.every = "val", seed, 1
     changed.select.grid = ()  # a folder belongs to its setting, not to the grid around it
     changed.train.checkpoint_every = changed.train.epochs
@@ -87,6 +94,4 @@ def _on_validation(config: ConfigDict, setting: dict[str, Any], seed: int) -> Co
 
 
 def _curve(folder: Path, objective: str) -> list[float]:
-    records = read_records(folder)
-    choose("select.objective", objective, records[0])
-    return [record[objective] for record in records]
+    return [record[objective] for record in read_records(folder)]

@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from demjax.checks import UserError
-from demjax.train.config import FREE_KEYS, flatten
+from demjax.train.config import flatten, is_free
 
 
 @contextlib.contextmanager
@@ -64,7 +64,7 @@ def claim(workdir: Path, config: ConfigDict) -> None:
             raise ValueError("no settings by name")
     except ValueError as error:
         raise UserError(f"{file} is damaged ({error}): mend it or choose another --workdir") from error
-    differing = [k for k in sorted(mine.keys() | theirs.keys()) if mine.get(k) != theirs.get(k) and k not in FREE_KEYS]
+    differing = [k for k in sorted(mine.keys() | theirs.keys()) if mine.get(k) != theirs.get(k) and not is_free(k)]
     if differing:
         told = "; ".join(f"{k}: {theirs.get(k)!r} there, {mine.get(k)!r} now" for k in differing)
         raise UserError(f"{workdir} holds a run with another config ({told}): choose another --workdir")

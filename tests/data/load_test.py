@@ -305,3 +305,17 @@ def test_damaged_split_file_by_the_front_door(toy, tmp_path, data_dir, refused):
 def test_unknown_semantics_by_the_front_door(toy, tmp_path, data_dir, refused):
     with refused("'wv'", "att_splits.mat"):
         load("TOY", dir=str(toy.write(tmp_path / "files")), semantics="wv")
+
+
+def test_two_first_runs_at_once(toy, tmp_path, data_dir):
+    """Both find nothing prepared; one prepares, the other waits and reads."""
+    folder = toy.write(tmp_path / "files")
+    code = f"from demjax.data import load; print(load('TOY', dir={str(folder)!r}).fingerprints['features'])"
+    env = os.environ | {"TFDS_DATA_DIR": str(data_dir)}
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+        for _ in range(2)
+    ]
+    told = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert told[0][0] == told[1][0] != ""

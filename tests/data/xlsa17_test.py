@@ -93,6 +93,11 @@ def test_digest_of_files_follows_their_bytes(tmp_path, toy):
     sha = hashlib.sha256(b"att" + files.features.read_bytes() + files.splits.read_bytes())
     assert files.digest() == sha.hexdigest()[:16]
     assert xlsa17.find([tmp_path], "TOY", "res101", "original_att").digest() != files.digest()
+    before = files.digest()
+    for name in ("allclasses.txt", "valclasses1.txt"):  # they name classes and choose folds
+        (tmp_path / name).write_text("a b c")
+        assert files.digest() != before
+        before = files.digest()
 
 
 # ---- what is left out of a file

@@ -152,3 +152,8 @@ def test_gallery_holds_the_classes_asked_for(dataset):
 def test_bad_settings(dataset, setting, told):
     with pytest.raises(UserError, match=told):
         dem(dataset, **setting)
+
+
+def test_the_paper_has_no_inner_product(dataset):
+    with pytest.raises(UserError, match="task.score is 'dot': known: euclidean, cosine"):
+        dem(dataset, score="dot")

@@ -6,7 +6,9 @@ from scipy.stats import skew
 
 from demjax.data import synthetic
 from demjax.tasks.dem import dem
-from demjax.train.evaluate import evaluate
+from demjax.train.config import default_config, quick
+from demjax.train.evaluate import METRICS, evaluate
+from demjax.train.run import build
 
 DATASET = synthetic.plant(n_classes=15, n_unseen=6, n_attributes=6, n_features=20, images_per_class=11)
 
@@ -92,3 +94,12 @@ def test_embedding_does_not_depend_on_the_default_precision():
     with jax.default_matmul_precision("bfloat16"):
         evaluate(dataclasses.replace(task, gallery=gallery), task.init(jax.random.key(0)), DATASET)
     assert seen == ["highest"]
+
+
+def test_the_listed_metrics_are_those_of_the_protocols():
+    """`select` looks a name up before anything has run."""
+    config = default_config()
+    quick(config)
+    built = build(config, jax.devices()[:1])
+    params = built.task.init(jax.random.key(0))
+    assert set(evaluate(built.task, params, built.dataset).metrics) == set(METRICS)

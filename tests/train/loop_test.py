@@ -137,6 +137,53 @@ def test_evaluating_nothing_is_an_error(tmp_path):
         run(tiny(), tmp_path, train=False)
 
 
+def test_evaluating_a_mistyped_folder_makes_nothing(tmp_path):
+    with pytest.raises(UserError, match="mend --workdir"):
+        run(tiny(), tmp_path / "cbu", train=False)
+    assert not (tmp_path / "cbu").exists()
+
+
+def test_what_another_mode_reads_may_change(tmp_path):
+    run(tiny(), tmp_path)
+    run(tiny(**{"select.seeds": 2, "select.grid": (("task.l2", (1.0,)),), "evaluate.query_batch": 7}), tmp_path)
+
+
+def test_parameters_that_overflow_in_the_last_update_are_not_saved(tmp_path, monkeypatch):
+    """The loss is measured before the update: it cannot see this."""
+    compile_epoch = loop_module.compile_epoch
+
+    def spoil_third(*args, **kwargs):
+        epoch = compile_epoch(*args, **kwargs)
+
+        def spoiled(state, rows, tables):
+            state, losses = epoch(state, rows, tables)
+            bad = jax.tree.map(lambda x: x * float("inf"), state.params)
+            return (state._replace(params=bad) if int(state.epoch) == 3 else state), losses
+
+        return spoiled
+
+    monkeypatch.setattr(loop_module, "compile_epoch", spoil_third)
+    with pytest.raises(TrainingDiverged, match="parameters are not finite after epoch 3"):
+        run(tiny(), tmp_path)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == ["1", "2"]
+
+
+def test_a_stop_before_the_first_epoch_does_not_claim_to_have_saved(tmp_path):
+    stop.requested_by = signal.SIGTERM
+    with pytest.raises(Preempted, match="before the end of the first epoch"):
+        run(tiny(), tmp_path)
+
+
+def test_best_on_test_looks_no_further_than_the_checkpoint(tmp_path):
+    config = tiny(**{"evaluate.every": 1})
+    run(config, tmp_path)
+    file = tmp_path / "metrics.jsonl"
+    later = json.loads(file.read_text().splitlines()[-1]) | {"epoch": 9, "gzsl/harmonic": 1.0, "zsl/top1": 1.0}
+    file.write_text(file.read_text() + json.dumps(later) + "\n")
+    report = run(config, tmp_path, train=False)
+    assert report["best_on_test"]["gzsl/harmonic"] < 1 and report["best_on_test"]["zsl/top1"] < 1
+
+
 def test_changed_config_is_refused_with_the_keys(tmp_path):
     run(tiny(), tmp_path)
     before = sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*") if p.name != "lock" and p.is_file())

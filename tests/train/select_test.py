@@ -63,3 +63,24 @@ def test_the_best_mean_over_seeds_wins_with_its_epoch(tmp_path, monkeypatch):
 def test_bad_grids(tmp_path, changes, told):
     with pytest.raises(UserError, match=told):
         select(tiny(**changes), tmp_path, say=lambda line: None)
+
+
+def test_mistakes_in_a_grid_are_found_before_anything_runs(tmp_path):
+    for grid, told in (
+        ((("train.epochs", (2, 0)),), "train.epochs is 0"),
+        ((("train.epochs", (2, "many")),), "select.grid: --config.train.epochs=many"),
+    ):
+        with pytest.raises(UserError, match=told) as error:
+            select(tiny(**{"select.grid": grid}), tmp_path, say=lambda line: None)
+        assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_with_a_schedule_only_the_last_epoch_counts(tmp_path, monkeypatch):
+    """The selected number of epochs must rebuild the selected run: under a schedule a shorter one is another."""
+    monkeypatch.setattr(select_module, "train_and_evaluate", lambda *args, **kwargs: None)
+    monkeypatch.setattr(select_module, "_curve", lambda folder, objective: [0.1, 0.9, 0.5])
+    selection = select(tiny(**{"optimizer.schedule": "cosine"}), tmp_path, say=lambda line: None)
+    assert (selection["winner"]["epochs"], selection["winner"]["value"]) == (3, 0.5)
+    grid = (("optimizer.schedule", ("constant",)),)
+    selection = select(tiny(**{"optimizer.schedule": "cosine", "select.grid": grid}), tmp_path, say=lambda line: None)
+    assert selection["winner"]["epochs"] == 2
