@@ -40,7 +40,7 @@ class Found(NamedTuple):
 def certified(problem: Problem, k: int) -> Found:
     """The k nearest of each query in float64, proved."""
     low = LOW.get(problem.mesh.devices.flat[0].platform, "bfloat16")
-    candidates = k + max(22, k)
+    candidates = _candidates(k, problem.gallery.shape[1])
     context = _context(problem)
     ids, scores, proved = _attempt(problem, context, k, candidates, low)
     left = np.flatnonzero(~proved)
@@ -53,6 +53,11 @@ def certified(problem: Problem, k: int) -> Found:
         ids[left], scores[left] = _exact(problem.some(left), k)
         ways["float64"] = len(left)
     return Found(ids, scores, ways)
+
+
+def _candidates(k: int, d: int) -> int:
+    """Enough to prove all of 5,000 queries among 50,000 rows of normal noise, where proofs are hardest; measured."""
+    return k + (max(22, k) if d <= 1024 else max(22, min(4 * k, 40), 3 * k // 2))
 
 
 def _context(problem: Problem) -> bound.Context:

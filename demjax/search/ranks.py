@@ -96,7 +96,7 @@ def ranks(
     """The rank, from 1, of the best-scoring positive of each query among all gallery rows.
 
     Counts in float32 at the highest precision, in tiles: one pass over the scores, and a second one over the tiles
-    that hold positives where the gallery has more than one tile (30,720 rows on a CPU). The same on any number of
+    that hold positives where the gallery has more than one tile (61,440 rows on a CPU). The same on any number of
     devices.
 
     Args:

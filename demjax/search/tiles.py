@@ -20,7 +20,7 @@ from demjax.mesh import DATA_AXIS
 
 QUERY_ROWS = 1024  # vectors of a query tile at most
 GALLERY_ROWS = 15 * 1024  # rows of a gallery tile at most
-LARGE_K = 16  # above it tiles have rows twice as long, above four times it four times: top_k then has less to do
+LARGE_K = 64  # above it tiles have rows four times as long: top_k then has less to do
 TILE_SCORES = 25 * 2**18  # 25 MiB: glibc maps memory of 32 MiB and more anew each time, which halves the speed
 ACCELERATED = 4  # times the rows and 16 times the scores on a GPU or TPU, where launches cost and memory is reused
 RESULT_BYTES = 2**27  # of the running result of one query tile; large k means fewer queries a tile
@@ -86,7 +86,7 @@ def tiling(queries: int, gallery: int, k: int, vectors: int, mesh: Mesh, by_quer
     devices, because each sees the tiles of the gallery in order.
     """
     faster = 1 if mesh.devices.flat[0].platform == "cpu" else ACCELERATED
-    longer = 1 + (k > LARGE_K) + 2 * (k > 4 * LARGE_K)
+    longer = 4 if k > LARGE_K else 1
     g_rows = _even(gallery, faster * longer * GALLERY_ROWS, 512 if gallery > 8192 else 128)
     most = min(faster * QUERY_ROWS, faster**2 * TILE_SCORES // g_rows)
     q_rows = _even(queries, max(1, min(most // vectors, RESULT_BYTES // (16 * k))), 64 if queries > 512 else 8)
