@@ -25,8 +25,9 @@ def get_config(arg=""):
 def released(config):
     """The script `CUB1_GBU.py` of the authors, setting by setting; 1,000,035 updates."""
     config.data.semantics = "att"
-    config.task.update(score="cosine", loss_form="released", l2=1e-2, semantics_scale="none")
-    config.model.update(hidden=1200, init="released")
+    config.task.update(
+        score="cosine", loss_form="released", l2=1e-2, semantics_scale="none", hidden=1200, init="released"
+    )
     config.train.update(batching="examples", batch_size=100, passes_per_epoch=15, epochs=939)
     config.optimizer.update(name="adam", learning_rate=1e-5, schedule="constant")
     config.train.checkpoint_every = 10

@@ -23,8 +23,9 @@ def get_config(arg=""):
 def released(config):
     """The script `SUN_GBU.py` of the authors, setting by setting; 1,000,188 updates."""
     config.data.semantics = "original_att"
-    config.task.update(score="euclidean", loss_form="released", l2=1e-5, semantics_scale="none")
-    config.model.update(hidden=1600, init="released")
+    config.task.update(
+        score="euclidean", loss_form="released", l2=1e-5, semantics_scale="none", hidden=1600, init="released"
+    )
     config.train.update(batching="examples", batch_size=64, passes_per_epoch=6, epochs=1029)
     config.optimizer.update(name="adam", learning_rate=1e-4, schedule="constant")
     config.train.checkpoint_every = 10

@@ -13,7 +13,7 @@ def get_config(arg=""):
     config = default_config()
     config.data.name = "planted"
     config.task.update(score="euclidean", l2=0.02)
-    config.model.hidden = 512
+    config.task.hidden = 512
     config.train.epochs = 20
     config.optimizer.learning_rate = 1e-3
     return variant(config, arg, {})

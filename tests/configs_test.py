@@ -42,10 +42,10 @@ def test_docstring_has_a_command_and_the_file_is_short(name, get_config):
 def test_released_constants(name, get_config):
     config = get_config(name, "released")
     semantics, hidden, l2, rate, batch, score = RELEASED[name]
-    assert (config.data.semantics, config.model.hidden, config.task.l2) == (semantics, hidden, l2)
+    assert (config.data.semantics, config.task.hidden, config.task.l2) == (semantics, hidden, l2)
     assert (config.optimizer.learning_rate, config.train.batch_size, config.task.score) == (rate, batch, score)
     assert (config.optimizer.name, config.optimizer.schedule, config.optimizer.clip_norm) == ("adam", "constant", 0)
-    assert (config.model.init, config.task.loss_form, config.task.semantics_scale) == ("released", "released", "none")
+    assert (config.task.init, config.task.loss_form, config.task.semantics_scale) == ("released", "released", "none")
     assert config.train.batching == "examples"
     passes = config.train.epochs * config.train.passes_per_epoch
     updates = passes * -(-TRAINING_IMAGES[name] // batch)

@@ -29,7 +29,7 @@ def test_first_command_and_again(tmp_path):
     assert again.returncode == 0 and "resuming after epoch 3 of 3" in again.stdout and "epoch 3/3" not in again.stdout
     assert json.loads((tmp_path / "report.json").read_text())["metrics"] == report["metrics"]
     told = demjax(tmp_path, module="demjax.tables")
-    assert told.returncode == 0 and told.stdout.count("|---") == 11
+    assert told.returncode == 0 and told.stdout.count("|---") == 12
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_first_command_and_again(tmp_path):
         (["--config=configs/cub.py", "--mode=trian"], "<train|eval|select>"),
         (["--confg=configs/cub.py"], "Did you mean: config"),
         (["--config=configs/cub.py:quick", "extra"], "unexpected argument 'extra'"),
-        (["--config=configs/cub.py:quick", "--config.model.hidden=0"], "model.hidden is 0: expected a number >= 1"),
+        (["--config=configs/cub.py:quick", "--config.task.hidden=-1"], "task.hidden is -1: expected a number >= 0"),
         (["--config=configs/cub.py:quick", "--config.optimizer.learning_rate=-1"], "optimizer.learning_rate is -1.0"),
         (["--config=configs/cub.py", "--config.data.dir=/nowhere"], "/nowhere is not a folder"),
         (["--config=configs/cub.py:quick", "--workdir=/proc/demjax"], "cannot be written to"),

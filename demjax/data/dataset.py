@@ -32,7 +32,8 @@ class Dataset:
       features: [n, d], n images in the visual space.
       labels: [n], 0-based rows of the class table.
       classes: c unique names.
-      semantics: [c, a], the vector that describes each class, as the source has it.
+      semantics: [c, a], the vector that describes each class, as the source has it; several sources side by side.
+      parts: columns of each source in `semantics`, by name and in order; {} where there is only one.
       splits: 0-based image ids of trainval, test_seen, test_unseen, train and val.
       version: of the split file: `ps1`, `ps2`, `custom` or `rebuilt`; `planted`; `+val` on a validation view.
       sources: where the parts come from (names of feature and semantics files), for provenance.
@@ -48,9 +49,13 @@ class Dataset:
     version: str = "custom"
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
     bayes: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    parts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         check_classes(self.classes, self.semantics)
+        if self.parts and sum(self.parts.values()) != self.semantics.shape[1]:
+            told = f"{sum(self.parts.values())} columns by {dict(self.parts)}"
+            raise UserError(f"semantics have {self.semantics.shape[1]} columns: expected {told}")
         _check_features(self.features, self.labels, self.classes)
         splits_lib.check_splits(self.splits, self.labels, self.classes)
 
@@ -63,6 +68,11 @@ class Dataset:
     def unseen(self) -> np.ndarray:
         """Ids of the classes known by their description only, ascending."""
         return np.unique(self.labels[self.splits["test_unseen"]])
+
+    @property
+    def is_validation_view(self) -> bool:
+        """Whether this is a view without any test image, where settings may be looked for."""
+        return self.version.endswith("+val")
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -98,7 +108,19 @@ class Dataset:
             splits={role: np.searchsorted(images, ids) for role, ids in roles.items()},
             version=f"{self.version}+val",
             sources=self.sources,
+            parts=self.parts,
         )
+
+    def tables(self, scale: str = "none") -> dict[str, np.ndarray]:
+        """The semantic table [c, a_i] of each source by name, scaled on its own (`scale_semantics`)."""
+        parts = self.parts or {"semantics": self.semantics.shape[1]}
+        ends = np.cumsum(list(parts.values()))
+        blocks = np.split(self.semantics, ends[:-1], axis=1)
+        return {name: scale_semantics(block, scale) for name, block in zip(parts, blocks, strict=True)}
+
+    def table(self, scale: str = "none") -> np.ndarray:
+        """One semantic table [c, a], each source scaled on its own."""
+        return np.concatenate(list(self.tables(scale).values()), axis=1)
 
 
 def scale_semantics(semantics: np.ndarray, how: str) -> np.ndarray:

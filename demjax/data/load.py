@@ -34,7 +34,7 @@ def load(
       name: `planted`, one of CUB, AWA1, AWA2, SUN, APY, or any name for your own files.
       dir: folder with the files; empty means the TFDS manual folder, then the download.
       features: `vgg19` reads vgg19.mat.
-      semantics: `att`, `original_att` ... (keys of att_splits.mat) or `sent` (sent_splits.mat).
+      semantics: `att`, `original_att` ... (keys of att_splits.mat) or `sent` (sent_splits.mat); `att+sent`: both.
       split: `auto`, or the version the split file must be (`ps1`, `ps2`).
       fold: `test` as published, or `val`: a view in which no test image exists.
       planted: settings of `synthetic.plant`.
@@ -92,9 +92,10 @@ def _prepare_and_read(name: str, config: Any, source: str | Path | None, manual:
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)  # TFDS warns of every config that is not in its list
     try:
-        builder = Builder(config=config, source=source)
-        settings = tfds.download.DownloadConfig(manual_dir=manual)
-        with _alone(builder.data_path), contextlib.redirect_stdout(io.StringIO()):  # "Downloading ..." also where nothing is downloaded
+        place = Path(tfds.core.constants.DATA_DIR).expanduser() / "xlsa17" / config.name / str(Builder.VERSION)
+        with _alone(place), contextlib.redirect_stdout(io.StringIO()):  # "Downloading ..." even where nothing is
+            builder = Builder(config=config, source=source)  # looks whether the set is there
+            settings = tfds.download.DownloadConfig(manual_dir=manual)
             builder.download_and_prepare(file_format="array_record", download_config=settings)
     finally:
         logging.set_verbosity(verbosity)
@@ -102,9 +103,8 @@ def _prepare_and_read(name: str, config: Any, source: str | Path | None, manual:
 
 
 @contextlib.contextmanager
-def _alone(prepared: Any) -> Iterator[None]:
+def _alone(place: Path) -> Iterator[None]:
     """One process prepares a set, others wait: TFDS renames a folder at the end, which only one can do."""
-    place = Path(prepared)
     if place.exists():
         yield
         return
@@ -134,6 +134,7 @@ def _read_prepared(name: str, builder: Any) -> Dataset:
         splits=splits | {k: np.array(meta[k], np.int64) for k in ("train", "val")},
         version=meta["version"],
         sources=meta["sources"],
+        parts=meta["parts"],
     )
     if dataset.fingerprints != meta["fingerprints"]:
         raise UserError(f"{builder.data_path} does not hold what was written there (damaged?): delete it and run again")

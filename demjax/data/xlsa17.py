@@ -7,9 +7,8 @@ Reference: Xian, Lampert, Schiele & Akata 2018; the README of its data archive.
 """
 
 import contextlib
-import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,12 @@ import numpy as np
 from demjax.checks import UserError, listed
 from demjax.data import splits as splits_lib
 from demjax.data.dataset import Dataset, check_classes, not_finite
-from demjax.data.matfile import mat_keys, read_mat
+from demjax.data.layout import CLASS_NAMES, VAL_CLASSES, Files
+from demjax.data.layout import find as find
+from demjax.data.layout import folders as folders
+from demjax.data.matfile import read_mat
 
 _LOCATIONS = ("trainval", "test_seen", "test_unseen", "train", "val")
-_CLASS_NAMES, _VAL_CLASSES = "allclasses.txt", "valclasses1.txt"  # read where the .mat file lacks them
 
 # SHA-256 (16 hex digits) of the published trainval, test_seen and test_unseen lists, 1-based, as int64.
 # Both versions of the archive agree on these three lists.
@@ -31,65 +32,6 @@ PROPOSED_SPLITS = {
     "CUB": "56a2a5f722a7540b",
     "SUN": "7bbdd2d0ace95d2c",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Files:
-    """The two files of a data set and the key of the class table in the second."""
-
-    features: Path
-    splits: Path
-    key: str
-
-    def digest(self) -> str:
-        """First 16 hex digits of the SHA-256 over the bytes of both files, and of the class lists beside them."""
-        sha = hashlib.sha256(self.key.encode())
-        lists = (self.splits.parent / name for name in (_CLASS_NAMES, _VAL_CLASSES))
-        for path in (self.features, self.splits, *(p for p in lists if p.is_file())):
-            with path.open("rb") as file:
-                while chunk := file.read(1 << 22):
-                    sha.update(chunk)
-        return sha.hexdigest()[:16]
-
-
-def folders(roots: Iterable[Path], name: str) -> list[Path]:
-    """Where the files of set `name` may lie below each root, in the order they are tried."""
-    below = ("", name, f"xlsa17/data/{name}", f"data/{name}")
-    return [Path(root).expanduser() / sub for root in roots for sub in below]
-
-
-def find(roots: Iterable[Path], name: str, features: str, semantics: str) -> Files | None:
-    """The first folder with `<features>.mat`; None if there is none.
-
-    `semantics` is a key of att_splits.mat (`att`, `original_att`, `wv`), else a file: `sent` is the key
-    `att` of sent_splits.mat.
-
-    Raises:
-      UserError: the features are there but the class table is not.
-    """
-    for folder in folders(roots, name):
-        if not (folder / f"{features}.mat").is_file():
-            continue
-        default, named = folder / "att_splits.mat", folder / f"{semantics}_splits.mat"
-        if default.is_file() and _has_key(default, semantics):
-            return Files(folder / f"{features}.mat", default, semantics)
-        if named.is_file():
-            return Files(folder / f"{features}.mat", named, "att")
-        known = [p.name.removesuffix("_splits.mat") for p in sorted(folder.glob("*_splits.mat"))]
-        if not known:
-            raise UserError(f"there is no *_splits.mat in {folder}: expected {named.name} beside {features}.mat")
-        raise UserError(
-            f"semantics {semantics!r} are neither a key of {default} nor the file {named.name} beside it; "
-            f"split files there: {', '.join(known)}"
-        )
-    return None
-
-
-def _has_key(path: Path, key: str) -> bool:
-    try:
-        return key in mat_keys(path)
-    except Exception:  # damaged: read_mat will say so, with the reason
-        return True
 
 
 def read(name: str, files: Files) -> Dataset:
@@ -105,6 +47,8 @@ def read(name: str, files: Files) -> Dataset:
                    ["train_loc", "val_loc", "allclasses_names"])  # fmt: skip
     semantics = _single(_as_float(files.splits, files.key, raw[files.key]).T)
     classes = _class_names(files.splits, raw.get("allclasses_names"), len(semantics))
+    tables = [semantics, *(_joined(path, key, files.splits, classes) for path, key in files.more)]
+    semantics = np.concatenate(tables, axis=1)
     images = read_mat(files.features, ["features", "labels"])
     labels = _labels(files, images["labels"], len(classes))
     features = _features(files.features, images["features"], len(labels))
@@ -114,6 +58,7 @@ def read(name: str, files: Files) -> Dataset:
     with _named(files.splits):  # before images are left out: their numbers are those of the file
         check_classes(classes, semantics)
         splits_lib.check_splits(ids, labels, classes)
+    sources = ((files.splits, files.key), *files.more)
     used = np.unique(np.concatenate([ids[k] for k in _LOCATIONS[:3]]))
     _check_finite(files.features, features, used)
     if len(used) < len(labels):
@@ -127,8 +72,24 @@ def read(name: str, files: Files) -> Dataset:
         semantics=semantics,
         splits=ids,
         version=version,
-        sources={"features": files.features.name, "semantics": f"{files.splits.name}:{files.key}"},
+        sources={"features": files.features.name, "semantics": "+".join(f"{path.name}:{key}" for path, key in sources)},
+        parts={name: table.shape[1] for name, table in zip(files.names, tables, strict=True)} if files.more else {},
     )
+
+
+def _joined(path: Path, key: str, first: Path, classes: tuple[str, ...]) -> np.ndarray:
+    """A further class table [c, a], its rows put in the order of the first one's class names."""
+    raw = read_mat(path, [key], ["allclasses_names"])
+    table = _single(_as_float(path, key, raw[key]).T)
+    names = _class_names(path, raw.get("allclasses_names"), len(table))
+    missing = [name for name in classes if name not in set(names)]
+    if missing or len(names) != len(classes) or len(set(names)) < len(names):
+        raise UserError(
+            f"{path} names {len(names)} classes, {first} {len(classes)}: expected the same names, each "
+            f"once; missing there: {listed(missing) or 'none'}"
+        )
+    row = {name: i for i, name in enumerate(names)}
+    return table[[row[name] for name in classes]]
 
 
 def is_proposed_split(dataset: Dataset) -> bool | None:
@@ -172,7 +133,7 @@ def _as_float(path: Path, key: str, value: np.ndarray) -> np.ndarray:
 
 def _class_names(path: Path, names: np.ndarray | None, n_columns: int) -> tuple[str, ...]:
     """From the file, else allclasses.txt beside it, else numbers: a set without names still works."""
-    listed_in = path.parent / _CLASS_NAMES
+    listed_in = path.parent / CLASS_NAMES
     if names is not None:
         found, where = tuple(str(n).strip() for n in names.ravel()), "allclasses_names"
     elif listed_in.is_file():
@@ -235,7 +196,7 @@ def _whole_numbers(path: Path, key: str, value: np.ndarray) -> np.ndarray:
 
 
 def _val_classes(folder: Path) -> set[str] | None:
-    listed_in = folder / _VAL_CLASSES
+    listed_in = folder / VAL_CLASSES
     return set(_words(listed_in)) if listed_in.is_file() else None
 
 

@@ -1,6 +1,19 @@
 """One readable file per paper, and the register of their names."""
 
-from demjax.tasks import dem
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from demjax.checks import choose
+from demjax.tasks import amp, class_norm, dem, linear
 from demjax.tasks.task import Task as Task
 
-TASKS = {"dem": dem.dem}
+TASKS: dict[str, Callable[..., Task]] = {
+    task.__name__: task for task in (dem.dem, class_norm.class_norm, linear.ridge, linear.eszsl, linear.sae, amp.amp)
+}
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """The settings of a task with their defaults: its keyword arguments."""
+    parameters = inspect.signature(choose("task.name", name, TASKS)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

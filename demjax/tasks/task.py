@@ -16,28 +16,34 @@ class Task:
 
     Attributes:
       name: of the family.
-      fields: row fields the loss reads; the engine gathers and shards these only.
-      tables: constant arrays handed to the loss whole, beside the rows of each batch.
       score: how queries and gallery meet: `euclidean`, `cosine` or `dot`.
       direction: which side is embedded, for reports: `semantic->visual` ...
-      init: (key) -> params.
+      queries: (params, features [q, d]) -> [q, d], or [q, m, d] for m vectors per image: the best of them counts.
+      gallery: (params, dataset, class ids [g]) -> [g, d].
+      fields: row fields the loss reads; the engine gathers and shards these only.
+      tables: constant arrays handed to the loss whole, beside the rows of each batch.
+      numbers: which of the tables are settings of the loss, single numbers: the members of a population may differ
+        in them (train/population.py).
+      init: (key) -> params. With `solve` not needed.
       loss: (params, batch, key, axis) -> (sum, count, {name: sum}). Local and un-normalised: the engine
         sums over the mesh axis `axis` and divides once by the global count, so padding (weight 0) and
-        uneven batches bias nothing.
-      queries: (params, features [q, d]) -> [q, d].
-      gallery: (params, dataset, class ids [g]) -> [g, d].
+        uneven batches bias nothing. batch["row"] has the number of each row: draw from
+        fold_in(key, row), and the draw is the same on any number of devices.
+      solve: () -> params, in closed form, instead of `init` and `loss`.
       protocols: evaluations that apply: `zsl`, `gzsl`.
       groups: whether a row may stand for a whole class (data/batches.py).
     """
 
     name: str
-    fields: tuple[str, ...]
     score: str
     direction: str
-    init: Callable[[Any], Params]
-    loss: Callable[[Params, Batch, Any, str], tuple[Any, Any, dict[str, Any]]]
     queries: Callable[[Params, Any], Any]
     gallery: Callable[[Params, Dataset, Any], Any]
-    protocols: tuple[str, ...]
+    fields: tuple[str, ...] = ("features", "label", "weight")
     tables: Mapping[str, Any] = field(default_factory=dict)
+    numbers: tuple[str, ...] = ()
+    init: Callable[[Any], Params] | None = None
+    loss: Callable[[Params, Batch, Any, str], tuple[Any, Any, dict[str, Any]]] | None = None
+    solve: Callable[[], Params] | None = None
+    protocols: tuple[str, ...] = ("zsl", "gzsl")
     groups: bool = False

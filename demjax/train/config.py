@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from demjax.checks import UserError, choose, did_you_mean, in_range
+from demjax.tasks import settings_of
 
 # Settings that say where things lie, what is kept or printed: they may change between a run and its resumption.
 FREE_KEYS = ("data.dir", "log.tensorboard", "evaluate.query_batch", "train.keep_checkpoints")
@@ -19,8 +20,8 @@ def is_free(key: str) -> bool:
     return key in FREE_KEYS or key.startswith(FREE_SECTIONS)
 
 
-def default_config() -> ConfigDict:
-    """All settings. A file in configs/ calls this and changes what its row needs; nothing else is read.
+def default_config(task: str = "dem") -> ConfigDict:
+    """All settings of a task. A file in configs/ calls this and changes what its row needs; nothing else is read.
 
     The values are those selected for DEM on the validation classes of CUB (configs/cub.py has the command).
     """
@@ -44,16 +45,7 @@ def default_config() -> ConfigDict:
     planted.hubness = 0.3
     planted.seed = 0
 
-    config.task = ConfigDict()
-    config.task.name = "dem"
-    config.task.score = "cosine"  # cosine | euclidean
-    config.task.loss_form = "paper"  # paper | released: constants of the loss, see tasks/dem.py
-    config.task.l2 = 0.1  # lambda of that form
-    config.task.semantics_scale = "sqrt"  # none | unit | sqrt: norm of every class vector
-
-    config.model = ConfigDict()
-    config.model.hidden = 1200
-    config.model.init = "he"  # he | released
+    config.task = ConfigDict({"name": task} | settings_of(task))  # the file in tasks/ says what each setting means
 
     config.train = ConfigDict()
     config.train.epochs = 8  # one compiled call, one progress line and, at most, one checkpoint each
@@ -67,15 +59,21 @@ def default_config() -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # adam | adamw | sgd | rmsprop
     config.optimizer.learning_rate = 3e-3
-    config.optimizer.schedule = "constant"  # constant | cosine | linear (to zero at the last step)
+    config.optimizer.schedule = (
+        "constant"  # constant | cosine | linear (to zero at the last step) | step (a tenth from the middle on)
+    )
     config.optimizer.warmup_steps = 0
     config.optimizer.momentum = 0.0  # sgd only
-    config.optimizer.weight_decay = 0.0  # adamw only
+    config.optimizer.weight_decay = 0.0  # L2: added to the gradient; with adamw taken off the weights
     config.optimizer.clip_norm = 0.0  # of the whole gradient; 0: off
 
     config.evaluate = ConfigDict()
     config.evaluate.every = 0  # epochs between evaluations on the way; 0: at the end only
     config.evaluate.query_batch = 4096  # images embedded at once
+    config.evaluate.calibrate = (
+        False  # also with a penalty on seen classes, found on validation classes by a second run
+    )
+    config.evaluate.correction = ""  # also with a hub correction (csls nnn isf gc nicdm dsl ...), bank: training images
 
     config.select = ConfigDict()  # --mode=select: which settings do best on validation classes
     config.select.grid = (  # all combinations
@@ -102,10 +100,11 @@ def quick(config: ConfigDict) -> None:
     """Seconds on a small planted set: does everything run? Says nothing about accuracy."""
     config.data.name, config.data.fold = "planted", "test"
     config.data.planted.update(n_classes=20, n_unseen=5, n_attributes=8, n_features=32, images_per_class=10)
-    config.model.hidden = 64
+    if "hidden" in config.task:
+        config.task.hidden = 64
     config.train.update(epochs=3, passes_per_epoch=2, checkpoint_every=1)
     config.train.batch_size = min(config.train.batch_size, 32)
-    config.select.grid = (("task.l2", (0.0, 0.1)),)
+    config.select.grid = tuple((key, values[:2]) for key, values in config.select.grid[:1])
     config.select.seeds = 1
     config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 2)
 
@@ -131,7 +130,7 @@ def check_config(config: ConfigDict) -> None:
     Raises:
       UserError: names the key, what it holds and what it may hold.
     """
-    known = flatten(default_config())
+    known = flatten(default_config(config.task.name))
     for key in flatten(config):
         if key not in known:
             raise UserError(f"config has an unknown key {key!r}: {did_you_mean(key, known)}")

@@ -105,7 +105,7 @@ def compile_epoch(
     def run(trained, orders, keys, rows, tables):
         def step(carry, inputs):
             (params, opt_state), (ids, key) = carry, inputs
-            batch = {name: rows[name][ids] for name in task.fields} | tables
+            batch = {name: rows[name][ids] for name in task.fields} | tables | {"row": ids}
             values, grads = global_loss_and_grads(task, params, batch, key)
             updates, opt_state = optimizer.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), values

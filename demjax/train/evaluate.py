@@ -1,17 +1,38 @@
-"""Embed, search, count: the protocols of zero-shot evaluation."""
+"""Embed, search, count: the protocols of zero-shot evaluation, with and without calibration and hub correction."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from demjax import hubness, metrics
+from demjax import hubness, metrics, reduction
+from demjax.checks import UserError, choose
 from demjax.data import Dataset
-from demjax.search import nearest
+from demjax.hubness import CORRECTIONS, Correction
+from demjax.search import moments, nearest
 from demjax.tasks import Task
+
+
+class Options(NamedTuple):
+    """How to evaluate.
+
+    Attributes:
+      query_batch: images embedded at once.
+      correction: a hub correction of `demjax.hubness`, "" for none; its bank is the seen training images: inductive.
+      penalty: {"": g, "corrected": g'}: what calibrated stacking takes off the scores of seen classes, in deviations of
+        the scores (below), found on validation classes. None: no calibration.
+    """
+
+    query_batch: int = 4096
+    correction: str = ""
+    penalty: Mapping[str, float] | None = None
+
+
+DEFAULT = Options()
 
 
 @dataclass(frozen=True)
@@ -22,42 +43,77 @@ class Evaluation:
       metrics: {"zsl/top1": 0.53, ...}.
       unseen_accuracy: ZSL accuracy of each unseen class, by name.
       n1: how many unseen test images have each unseen class nearest (N_1), by name.
+      curve: {"unseen": [...], "seen": [...]}: the seen-unseen curve at 101 points at most.
     """
 
     metrics: Mapping[str, float]
     unseen_accuracy: Mapping[str, float] = field(default_factory=dict)
     n1: Mapping[str, int] = field(default_factory=dict)
+    curve: Mapping[str, list[float]] = field(default_factory=dict)
 
 
 class _Answers:
     """Nearest class of any images among any classes; each image set and the gallery are embedded once."""
 
-    def __init__(self, task: Task, params: Any, dataset: Dataset, query_batch: int):
-        self.dataset, self._score, self._query_batch = dataset, task.score, query_batch
+    def __init__(self, task: Task, params: Any, dataset: Dataset, options: Options):
+        self.dataset, self.score, self.options = dataset, task.score, options
         self._embed = jax.jit(lambda x: task.queries(params, x))
-        self._gallery = task.gallery(params, dataset, np.arange(len(dataset.classes)))
+        self.gallery = task.gallery(params, dataset, np.arange(len(dataset.classes)))
         self._queries: dict[str, jax.Array] = {}
+        self._fitted: dict[str, Correction] = {}
 
-    def nearest_class(self, split: str, candidates: np.ndarray) -> np.ndarray:
-        """Class ids [n] of the nearest candidates; equally near ones go to the lowest id."""
+    def queries(self, split: str) -> jax.Array:
+        """The images of `split`, embedded."""
         if split not in self._queries:
-            features = self.dataset.features[self.dataset.splits[split]]
-            starts = range(0, len(features), self._query_batch)
-            blocks = [self._embed(features[i : i + self._query_batch]) for i in starts]
+            features, size = self.dataset.features[self.dataset.splits[split]], self.options.query_batch
+            blocks = [self._embed(features[i : i + size]) for i in range(0, len(features), size)]
             self._queries[split] = jnp.concatenate(blocks)
-        found = nearest(self._queries[split], self._gallery[candidates], k=1, score=self._score)
-        return candidates[np.asarray(found.ids[:, 0])]
+        return self._queries[split]
+
+    def nearest(self, split: str, candidates: np.ndarray, corrected: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """(class ids, scores) [n] of the nearest candidates; equally near ones go to the lowest id."""
+        correction = None
+        if corrected:
+            fitted = self._correction(split)
+            correction = fitted._replace(gallery=tuple(x[candidates] for x in fitted.gallery))
+        found = nearest(
+            self.queries(split),
+            self.gallery[candidates],
+            k=1,
+            score=self._search_score(corrected),
+            correction=correction,
+        )
+        return candidates[np.asarray(found.ids[:, 0])], np.asarray(found.scores[:, 0])
+
+    def _search_score(self, corrected: bool) -> str:
+        return CORRECTIONS[self.options.correction].score if corrected else self.score
+
+    def _correction(self, split: str) -> Correction:
+        """Fitted on all classes, with the seen training images as the bank: each answer knows no other test image."""
+        if split not in self._fitted:
+            bank = self.queries("trainval")
+            self._fitted[split] = reduction.fit(self.options.correction, self.queries(split), self.gallery, bank)
+        return self._fitted[split]
 
     def count(self, split: str, predicted: np.ndarray) -> metrics.ClassCounts:
         """Right answers and images of each class, for the answers `predicted` to the images of `split`."""
         truth = self.dataset.labels[self.dataset.splits[split]]
         return metrics.class_counts(jnp.asarray(predicted), jnp.asarray(truth), len(self.dataset.classes))
 
+    def deviation(self) -> float:
+        """The unit of penalties: root mean square over training images of the deviation of their scores over the
+        classes. It follows the scale of a model, and looks at no test image."""
+        queries = self.queries("trainval")
+        if queries.ndim == 3:  # several vectors per image: any of them has the scale
+            queries = queries[:, 0]
+        _, std = moments(queries, self.gallery, self.score)
+        return math.sqrt(float(np.mean(np.square(std, dtype=np.float64)))) or 1.0
 
-def _zsl(answers: _Answers) -> Evaluation:
+
+def _zsl(answers: _Answers, corrected: bool) -> Evaluation:
     """Unseen test images among unseen classes: T1, and the hubness of that search (N_1)."""
     data = answers.dataset
-    predicted = answers.nearest_class("test_unseen", data.unseen)
+    predicted, _ = answers.nearest("test_unseen", data.unseen, corrected)
     counts = answers.count("test_unseen", predicted)
     ids = np.searchsorted(data.unseen, predicted)
     n1 = np.asarray(hubness.k_occurrence(jnp.asarray(ids)[:, None], len(data.unseen)))
@@ -74,33 +130,78 @@ def _zsl(answers: _Answers) -> Evaluation:
     )
 
 
-def _gzsl(answers: _Answers) -> Evaluation:
-    """Test images of seen and of unseen classes, each among all classes; no calibration."""
-    everyone = np.arange(len(answers.dataset.classes))
-    unseen, seen = (answers.count(s, answers.nearest_class(s, everyone)) for s in ("test_unseen", "test_seen"))
+def _gzsl(answers: _Answers, corrected: bool) -> Evaluation:
+    """Test images of seen and of unseen classes, each among all classes; the whole curve of calibrated stacking."""
+    sides = {s: _side(answers, s, corrected) for s in ("test_unseen", "test_seen")}
+    unseen, seen = (answers.count(split, predicted) for split, (predicted, _) in sides.items())
     u, s = metrics.per_class_accuracy(unseen), metrics.per_class_accuracy(seen)
-    return Evaluation(
-        {
-            "gzsl/unseen": u,
-            "gzsl/seen": s,
-            "gzsl/harmonic": metrics.harmonic_mean(u, s),
-            "gzsl/unseen_micro": metrics.micro_accuracy(unseen),
-            "gzsl/seen_micro": metrics.micro_accuracy(seen),
+    curve = metrics.seen_unseen_curve(metrics.join_gaps([gaps for _, gaps in sides.values()]))
+    result = {
+        "gzsl/unseen": u,
+        "gzsl/seen": s,
+        "gzsl/harmonic": metrics.harmonic_mean(u, s),
+        "gzsl/unseen_micro": metrics.micro_accuracy(unseen),
+        "gzsl/seen_micro": metrics.micro_accuracy(seen),
+        "gzsl/ausuc": metrics.ausuc(curve),
+    }
+    unit = answers.deviation()
+    if answers.dataset.is_validation_view:  # here, and only here, the best penalty may be looked for
+        best = metrics.best_harmonic(curve)
+        result |= {"gzsl/best_harmonic": best.harmonic, "gzsl/best_penalty": best.gamma / unit}
+    penalty = (answers.options.penalty or {}).get("corrected" if corrected else "")
+    if penalty is not None:
+        point = metrics.at_gamma(curve, penalty * unit)
+        result |= {
+            "gzsl_calibrated/unseen": point.unseen,
+            "gzsl_calibrated/seen": point.seen,
+            "gzsl_calibrated/harmonic": point.harmonic,
+            "gzsl_calibrated/penalty": penalty,
         }
+    some = np.unique(np.linspace(0, len(curve.gamma) - 1, 101).astype(int))
+    return Evaluation(result, curve={"unseen": curve.unseen[some].tolist(), "seen": curve.seen[some].tolist()})
+
+
+def _side(answers: _Answers, split: str, corrected: bool) -> tuple[np.ndarray, metrics.Gaps]:
+    """Answers among all classes, and the gaps between the best seen and the best unseen one."""
+    data = answers.dataset
+    truth = data.labels[data.splits[split]]
+    (seen, best_seen), (unseen, best_unseen) = (
+        answers.nearest(split, side, corrected) for side in (data.seen, data.unseen)
     )
+    tied = best_seen == best_unseen
+    predicted = np.where(best_seen > best_unseen, seen, np.where(tied, np.minimum(seen, unseen), unseen))
+    is_seen = np.full(len(truth), split == "test_seen")
+    return predicted, metrics.gaps(best_seen, seen == truth, best_unseen, unseen == truth, truth, is_seen)
 
 
-PROTOCOLS: dict[str, Callable[[_Answers], Evaluation]] = {"zsl": _zsl, "gzsl": _gzsl}
+PROTOCOLS: dict[str, Callable[[_Answers, bool], Evaluation]] = {"zsl": _zsl, "gzsl": _gzsl}
 METRICS = (
     *("zsl/top1", "zsl/micro", "hubness/n1_skewness"),
-    *("gzsl/unseen", "gzsl/seen", "gzsl/harmonic", "gzsl/unseen_micro", "gzsl/seen_micro"),
+    *("gzsl/unseen", "gzsl/seen", "gzsl/harmonic", "gzsl/unseen_micro", "gzsl/seen_micro", "gzsl/ausuc"),
 )
+ON_VALIDATION = ("gzsl/best_harmonic", "gzsl/best_penalty")
 
 
-def evaluate(task: Task, params: Any, dataset: Dataset, query_batch: int = 4096) -> Evaluation:
-    """Runs every protocol of the task, in float32 at the highest matrix precision."""
+def evaluate(task: Task, params: Any, dataset: Dataset, options: Options = DEFAULT) -> Evaluation:
+    """Runs every protocol of the task, in float32 at the highest matrix precision.
+
+    With a correction every metric appears a second time, as "corrected/zsl/top1" and so on.
+
+    Raises:
+      UserError: an unknown correction, or one for another score than the task's.
+    """
+    if options.correction:
+        method = choose("evaluate.correction", options.correction, CORRECTIONS)
+        if method.score != task.score:
+            fitting = ", ".join(name for name, m in CORRECTIONS.items() if m.score == task.score) or "none"
+            raise UserError(
+                f"evaluate.correction {options.correction!r} is for {method.score} scores, task {task.name} answers by "
+                f"{task.score}: expected {fitting}"
+            )
     with jax.default_matmul_precision("highest"):
-        answers = _Answers(task, params, dataset, query_batch)
-        parts = [PROTOCOLS[name](answers) for name in task.protocols]
+        answers = _Answers(task, params, dataset, options)
+        parts = [PROTOCOLS[name](answers, False) for name in task.protocols]
+        again = [PROTOCOLS[name](answers, True) for name in task.protocols] if options.correction else []
     merged = [{k: v for p in parts for k, v in getattr(p, name).items()} for name in Evaluation.__dataclass_fields__]
-    return Evaluation(*merged)
+    corrected = {f"corrected/{k}": v for p in again for k, v in p.metrics.items()}
+    return Evaluation(merged[0] | corrected, *merged[1:])

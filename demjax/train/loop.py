@@ -1,5 +1,6 @@
 """train_and_evaluate: resume, epochs, evaluate, save, report. Runs any task, names none."""
 
+import copy
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -17,9 +18,9 @@ from demjax.mesh import replicate
 from demjax.train.checkpoint import Checkpoints
 from demjax.train.config import flatten
 from demjax.train.epoch import TrainState, compile_epoch, init_state
-from demjax.train.evaluate import evaluate
+from demjax.train.evaluate import Options, evaluate
 from demjax.train.picture import draw_to
-from demjax.train.report import Reporter, best_evaluated, table, write_report
+from demjax.train.report import Reporter, best_evaluated, table, write_records, write_report
 from demjax.train.run import Run, build, provenance
 from demjax.train.stop import Preempted, stop
 from demjax.train.workdir import claim, open_workdir
@@ -53,9 +54,9 @@ def train_and_evaluate(
     started = time.perf_counter()
     if jax.process_index():
         say = _say_nothing
-    if not train and not (Path(workdir).expanduser() / "checkpoints").is_dir():
-        raise UserError(f"{workdir} has no checkpoint to evaluate: train first (--mode=train), or mend --workdir")
     run = build(config, devices)
+    if not train and not run.task.solve and not (Path(workdir).expanduser() / "checkpoints").is_dir():
+        raise UserError(f"{workdir} has no checkpoint to evaluate: train first (--mode=train), or mend --workdir")
     with open_workdir(workdir) as folder:
         claim(folder, config)
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
@@ -66,28 +67,68 @@ def train_and_evaluate(
 
 
 def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, started: float) -> dict[str, Any]:
-    state, seconds = _start(run, folder, checkpoints, say, train)
-    if int(state.epoch) == 0 and not train:
-        raise UserError(f"{folder} has no checkpoint to evaluate: train first (--mode=train)")
-    if train and int(state.epoch) < run.config.train.epochs:
-        _announce(run, state, say)
-        state, seconds = _train(run, state, seconds, folder, checkpoints, say)
+    params, epoch, seconds = (_solved if run.task.solve else _trained)(run, folder, checkpoints, say, train)
+    penalty = _penalty(run, folder, say)
     begun = time.perf_counter()
-    evaluation = evaluate(run.task, state.params, run.dataset, run.config.evaluate.query_batch)
+    evaluation = evaluate(run.task, params, run.dataset, _options(run.config, penalty))
     done = time.perf_counter()
+    if run.task.solve:
+        write_records(folder, [{"epoch": epoch} | dict(evaluation.metrics)])
     report = write_report(
         folder,
         config=json.loads(json.dumps(flatten(run.config))),
         evaluation=evaluation,
         seconds={"train": seconds, "evaluate": done - begun, "total": done - started},
-        provenance=provenance(run, int(state.epoch)),
+        provenance=provenance(run, epoch),
         bayes=run.dataset.bayes,
-        best_on_test=best_evaluated(folder, int(state.epoch)) if run.config.data.fold == "test" else None,
+        best_on_test=best_evaluated(folder, epoch) if run.config.data.fold == "test" else None,
     )
     say(table(report))
     picture = draw_to(folder, report)
     say(f"report: {folder / 'report.json'}" + (f", picture: {picture}" if picture else ""))
     return report
+
+
+def _trained(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool) -> tuple[Any, int, float]:
+    """Parameters, epochs and seconds of training, from where the folder stands."""
+    state, seconds = _start(run, folder, checkpoints, say, train)
+    if int(state.epoch) == 0 and not train:
+        raise UserError(f"{folder} has no checkpoint to evaluate: train first (--mode=train)")
+    if train and int(state.epoch) < run.config.train.epochs:
+        _announce(run, state.params, say)
+        state, seconds = _train(run, state, seconds, folder, checkpoints, say)
+    return state.params, int(state.epoch), seconds
+
+
+def _solved(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool) -> tuple[Any, int, float]:
+    """A closed form is solved anew each time: there is nothing to resume."""
+    del folder, checkpoints, train
+    begun = time.perf_counter()
+    assert run.task.solve is not None
+    params = jax.block_until_ready(run.task.solve())
+    _announce(run, params, say)
+    return params, run.config.train.epochs, time.perf_counter() - begun
+
+
+def _options(config: ConfigDict, penalty: dict[str, float] | None = None) -> Options:
+    return Options(config.evaluate.query_batch, config.evaluate.correction, penalty)
+
+
+def _penalty(run: Run, folder: Path, say) -> dict[str, float] | None:
+    """Penalties on seen classes, best on the validation classes for a twin of this run that has not seen them."""
+    if not run.config.evaluate.calibrate or run.dataset.is_validation_view:
+        return None
+    twin = copy.deepcopy(run.config)
+    twin.data.fold, twin.evaluate.calibrate, twin.evaluate.every = "val", False, 0
+    say("calibrating on validation classes")
+    found = train_and_evaluate(twin, folder / "validation", devices=list(run.mesh.devices.flat), say=loud_only(say))
+    kinds = {"": "gzsl/best_penalty", "corrected": "corrected/gzsl/best_penalty"}
+    return {kind: found["metrics"][key] for kind, key in kinds.items() if key in found["metrics"]}
+
+
+def loud_only(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Runs within a run: their progress would hide the result, their warnings must not be hidden."""
+    return lambda line: say(line) if "WARNING" in line else None
 
 
 def _start(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool) -> tuple[TrainState, float]:
@@ -124,7 +165,7 @@ def _train(run: Run, state: TrainState, seconds: float, folder: Path, checkpoint
             seconds += took
             last = number == config.train.epochs
             if config.evaluate.every and (last or number % config.evaluate.every == 0):
-                values |= evaluate(run.task, state.params, run.dataset, config.evaluate.query_batch).metrics
+                values |= evaluate(run.task, state.params, run.dataset, _options(config)).metrics
             # The line first: killed in between, the epoch is trained and told again; the other way round it
             # would be missing for ever.
             reporter.epoch(number, number * run.steps_per_epoch, took, values)
@@ -178,14 +219,17 @@ def _say_nothing(line: str) -> None:
     """Process 0 speaks for all."""
 
 
-def _announce(run: Run, state: TrainState, say) -> None:
+def _announce(run: Run, params: Any, say) -> None:
     d, config = run.dataset, run.config
     device = run.mesh.devices.flat[0]
-    n_params = sum(x.size for x in jax.tree.leaves(state.params))
+    n_params = sum(x.size for x in jax.tree.leaves(params))
     say(f"demjax {demjax.__version__} | process {jax.process_index() + 1}/{jax.process_count()} | "
         f"{run.mesh.size} x {device.device_kind} ({device.platform})")  # fmt: skip
     say(f"{d.name} ({d.version}): {len(d.labels)} images x {d.features.shape[1]} features, {len(d.seen)} seen and "
         f"{len(d.unseen)} unseen classes x {d.semantics.shape[1]} semantics")  # fmt: skip
+    if run.task.solve:
+        say(f"{run.task.name} ({run.task.direction}, {run.task.score}): {n_params:,} parameters in closed form")
+        return
     say(f"{run.task.name} ({run.task.direction}, {run.task.score}): {n_params:,} parameters; batches of "
         f"{run.batch_size} {'classes' if config.train.batching == 'class_sums' else 'images'}, "
         f"{run.steps_per_epoch} steps an epoch, {config.train.epochs} epochs")  # fmt: skip

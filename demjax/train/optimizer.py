@@ -5,17 +5,23 @@ import optax
 from demjax.checks import choose
 
 OPTIMIZERS = {
-    "adam": lambda rate, momentum, decay: optax.adam(rate),
+    "adam": lambda rate, momentum, decay: _with_l2(optax.adam(rate), decay),
     "adamw": lambda rate, momentum, decay: optax.adamw(rate, weight_decay=decay),
-    "sgd": lambda rate, momentum, decay: optax.sgd(rate, momentum=momentum or None),
-    "rmsprop": lambda rate, momentum, decay: optax.rmsprop(rate),
+    "sgd": lambda rate, momentum, decay: _with_l2(optax.sgd(rate, momentum=momentum or None), decay),
+    "rmsprop": lambda rate, momentum, decay: _with_l2(optax.rmsprop(rate), decay),
 }
 
 SCHEDULES = {
     "constant": lambda peak, steps: optax.constant_schedule(peak),
     "cosine": lambda peak, steps: optax.cosine_decay_schedule(peak, steps),
     "linear": lambda peak, steps: optax.linear_schedule(peak, 0.0, steps),
+    "step": lambda peak, steps: optax.piecewise_constant_schedule(peak, {steps // 2: 0.1}),
 }
+
+
+def _with_l2(update: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
+    """Weight decay as PyTorch's Adam and SGD mean it: decay * w joins the gradient before anything else."""
+    return optax.chain(optax.add_decayed_weights(decay), update) if decay else update
 
 
 def make_schedule(learning_rate: float, schedule: str, warmup_steps: int, total_steps: int) -> optax.Schedule:

@@ -29,8 +29,13 @@ def draw(report: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Any
     parts: Any = figure.subfigures(1, 2, width_ratios=(2, 3))
     left, right = parts
     loss, hubs = left.subplots(2, 1)
-    loss.plot([r["epoch"] for r in records], [r["train/loss"] for r in records], color="tab:blue")
-    loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    trained = [r for r in records if "train/loss" in r]
+    if trained:
+        loss.plot([r["epoch"] for r in trained], [r["train/loss"] for r in trained], color="tab:blue")
+        loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    else:
+        loss.text(0.5, 0.5, "closed form: no training", ha="center", va="center")
+        loss.set_axis_off()
     _draw_hubs(hubs, report)
     _draw_classes(right.subplots(), report)
     return figure

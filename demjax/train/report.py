@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ COLUMNS = (
     ("gzsl/unseen", "U"),
     ("gzsl/seen", "S"),
     ("gzsl/harmonic", "H"),
+    ("gzsl/ausuc", "AUSUC"),
     ("zsl/micro", "T1 micro"),
     ("gzsl/unseen_micro", "U micro"),
     ("gzsl/seen_micro", "S micro"),
@@ -95,6 +96,7 @@ def write_report(
         "provenance": provenance,
         "unseen_accuracy": dict(evaluation.unseen_accuracy),
         "n1": dict(evaluation.n1),
+        "curve": dict(evaluation.curve),
     }
     if bayes:
         report["bayes"] = dict(bayes)
@@ -103,6 +105,11 @@ def write_report(
     report = _finite(report)
     write_json(workdir / "report.json", report)
     return report
+
+
+def write_records(workdir: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """metrics.jsonl anew."""
+    write_text(workdir / "metrics.jsonl", "".join(json.dumps(_finite(r)) + "\n" for r in records))
 
 
 def read_records(workdir: Path, last: int | None = None) -> list[dict[str, Any]]:
@@ -130,7 +137,7 @@ def best_evaluated(workdir: Path, last: int) -> dict[str, float] | None:
 
 def table(report: Mapping[str, Any]) -> str:
     """The table for people, in percent; on a planted set the best possible row stands below ours."""
-    rows = [("this run", report["metrics"])]
+    rows = [("this run", report["metrics"]), *_variants(report["metrics"])]
     if "bayes" in report:
         rows.append(("best possible (Bayes)", report["bayes"]))
     if "best_on_test" in report:
@@ -143,6 +150,20 @@ def table(report: Mapping[str, Any]) -> str:
         cells.append("-" if skew is None else f"{skew:.2f}")
         lines.append(f"{name:<{width}}" + "".join(f"{c:>10}" for c in cells))
     return "\n".join([*lines, *_classes(report)])
+
+
+def _variants(metrics: Mapping[str, float]) -> list[tuple[str, dict[str, float]]]:
+    """The rows of the same model with calibration, with hub correction, and with both."""
+    rows = []
+    for label, prefix in (("", ""), ("hub-corrected", "corrected/")):
+        own = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+        if prefix and own:
+            rows.append((label, own))
+        calibrated = {k.replace("gzsl_calibrated/", "gzsl/"): v for k, v in own.items() if "gzsl_calibrated/" in k}
+        if calibrated:
+            same = {k: v for k, v in own.items() if k.startswith(("zsl/", "hubness/"))}
+            rows.append((f"{label}, calibrated".removeprefix(", "), calibrated | same))
+    return rows
 
 
 def _classes(report: Mapping[str, Any], most: int = 3) -> list[str]:

@@ -48,10 +48,10 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ru
     """
     check_config(config)
     dataset = load(**config.data.to_dict())
-    settings = {k: v for k, v in config.task.items() if k != "name"} | config.model.to_dict()
+    settings = {k: v for k, v in config.task.items() if k != "name"}
     task = choose("task.name", config.task.name, TASKS)(dataset, **settings)
     rows = choose("train.batching", config.train.batching, BATCHING)(dataset)
-    if config.train.batching == "class_sums" and not task.groups:
+    if config.train.batching == "class_sums" and not task.groups and not task.solve:
         raise UserError(f"train.batching is class_sums: the loss of {task.name} needs single images, use examples")
     n_rows = len(rows["weight"]) - 1
     batch_size = min(config.train.batch_size or n_rows, n_rows)

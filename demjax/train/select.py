@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from demjax.checks import UserError, choose, did_you_mean
 from demjax.train.config import check_config, flatten
-from demjax.train.evaluate import METRICS
-from demjax.train.loop import train_and_evaluate
+from demjax.train.evaluate import METRICS, ON_VALIDATION
+from demjax.train.loop import loud_only, train_and_evaluate
 from demjax.train.report import read_records
 from demjax.train.workdir import write_json
 
@@ -35,14 +35,14 @@ def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None
     settings = list(_settings(config))
     for setting in settings:  # all of them before the first hour is spent
         check_config(_on_validation(config, setting, 0))
-    choose("select.objective", config.select.objective, dict.fromkeys(METRICS))
+    choose("select.objective", config.select.objective, dict.fromkeys((*METRICS, *ON_VALIDATION)))
     tried: list[dict[str, Any]] = []
     for number, setting in enumerate(settings, start=1):
         say(f"setting {number}/{len(settings)}: {' '.join(_flags(setting))}")
         curves = []
         for seed in range(config.select.seeds):
             folder = workdir / f"{number:03d}-seed{seed}"
-            train_and_evaluate(_on_validation(config, setting, seed), folder, say=_loud_only(say))
+            train_and_evaluate(_on_validation(config, setting, seed), folder, say=loud_only(say))
             curves.append(_curve(folder, config.select.objective))
         curve = np.mean(curves, axis=0)
         epochs = _best_epoch(curve, setting.get("optimizer.schedule", config.optimizer.schedule))
@@ -63,11 +63,6 @@ def _best_epoch(curve: np.ndarray, schedule: str) -> int:
 
 def _flags(setting: dict[str, Any]) -> list[str]:
     return [f"--config.{key}={value}" for key, value in setting.items()]
-
-
-def _loud_only(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Dozens of runs: their progress would hide the result, their warnings must not be hidden."""
-    return lambda line: say(line) if "WARNING" in line else None
 
 
 def _settings(config: ConfigDict) -> Iterator[dict[str, Any]]:

@@ -17,8 +17,7 @@ def stand_in(tmp_path):
         file.write_text(
             "#!/usr/bin/env bash\n"
             f'echo "$*" >> "{tmp_path}/calls"\n'
-            "for arg in \"$@\"; do case $arg in --workdir=*) folder=${arg#--workdir=};; --config.seed=*) seed=${arg#*=};; "
-            "esac; done\n"
+            'for a in "$@"; do case $a in --workdir=*) folder=${a#*=};; --config.seed=*) seed=${a#*=};; esac; done\n'
             f'if [ -n "${{folder:-}}" ] && [ "$seed" != "{stops}" ]; then mkdir -p "$folder"; '
             'touch "$folder/report.json"; fi\n'
         )
@@ -29,7 +28,9 @@ def stand_in(tmp_path):
 
 
 def call(python, *argv):
-    return subprocess.run(["bash", SCRIPT, *argv], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "PYTHON": str(python)})
+    return subprocess.run(
+        ["bash", SCRIPT, *argv], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "PYTHON": str(python)}
+    )
 
 
 def test_every_seed_then_the_table(stand_in, tmp_path):

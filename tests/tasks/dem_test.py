@@ -123,8 +123,8 @@ def test_the_two_forms_differ_by_constants_only(dataset):
     d = dataset.features.shape[1]
     released = dem(dataset, hidden=16, loss_form="released", l2=0.3)
     paper = dem(dataset, hidden=16, loss_form="paper", l2=0.3 * d / 2)
-    params, batch = released.init(jax.random.key(0)), on_device(examples(dataset) | released.tables)
-    (a, n, _), (b, _, _) = (t.loss(params, batch, None, "data") for t in (released, paper))
+    params, rows = released.init(jax.random.key(0)), examples(dataset)
+    (a, n, _), (b, _, _) = (t.loss(params, on_device(rows | t.tables), None, "data") for t in (released, paper))
     assert float(b / n) == pytest.approx(float(a / n) * d, rel=1e-5)
 
 
@@ -139,8 +139,7 @@ def test_gallery_holds_the_classes_asked_for(dataset):
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        (dict(hidden=0), "model.hidden is 0: expected a number >= 1"),
-        (dict(hidden=-3), "model.hidden is -3"),
+        (dict(hidden=-3), "task.hidden is -3: expected a number >= 0"),
         (dict(l2=-1.0), "task.l2 is -1.0"),
         (dict(l2=float("nan")), "task.l2 is nan"),
         (dict(init="hee"), "did you mean 'he'"),

@@ -7,7 +7,7 @@ from scipy.stats import skew
 from demjax.data import synthetic
 from demjax.tasks.dem import dem
 from demjax.train.config import default_config, quick
-from demjax.train.evaluate import METRICS, evaluate
+from demjax.train.evaluate import METRICS, Options, evaluate
 from demjax.train.run import build
 
 DATASET = synthetic.plant(n_classes=15, n_unseen=6, n_attributes=6, n_features=20, images_per_class=11)
@@ -51,7 +51,7 @@ def by_loops(gallery, score):
 def test_equals_loops(score, query_batch):
     task = dem(DATASET, hidden=32, score=score)
     params = task.init(jax.random.key(1))
-    found = evaluate(task, params, DATASET, query_batch=query_batch)
+    found = evaluate(task, params, DATASET, Options(query_batch))
     expected, n1 = by_loops(np.asarray(task.gallery(params, DATASET, np.arange(15))), score)
     for name, value in expected.items():
         assert found.metrics[name] == pytest.approx(value, abs=1e-6), name

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 EPOCHS = 60
 COMMAND = [
     sys.executable, "-m", "demjax.main", "--config=configs/synthetic.py", f"--config.train.epochs={EPOCHS}",
-    "--config.data.planted.n_classes=40", "--config.data.planted.n_unseen=10", "--config.model.hidden=256",
+    "--config.data.planted.n_classes=40", "--config.data.planted.n_unseen=10", "--config.task.hidden=256",
     "--config.train.passes_per_epoch=20", "--config.log.tensorboard=False",
 ]  # fmt: skip
 

@@ -187,8 +187,8 @@ def test_best_on_test_looks_no_further_than_the_checkpoint(tmp_path):
 def test_changed_config_is_refused_with_the_keys(tmp_path):
     run(tiny(), tmp_path)
     before = sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*") if p.name != "lock" and p.is_file())
-    with pytest.raises(UserError, match=r"model.hidden: 64 there, 32 now; seed: 0 there, 1 now"):
-        run(tiny(**{"model.hidden": 32, "seed": 1}), tmp_path)
+    with pytest.raises(UserError, match=r"seed: 0 there, 1 now; task.hidden: 64 there, 32 now"):
+        run(tiny(**{"task.hidden": 32, "seed": 1}), tmp_path)
     after = sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*") if p.name != "lock" and p.is_file())
     assert before == after
 
@@ -294,7 +294,7 @@ def test_class_sums_need_a_task_that_allows_them(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("model.hidden", 0, "model.hidden is 0: expected a number >= 1"),
+        ("task.hidden", -1, "task.hidden is -1: expected a number >= 0"),
         ("optimizer.learning_rate", -0.1, "optimizer.learning_rate is -0.1: expected a number > 0"),
         ("optimizer.name", "adm", "did you mean 'adam'"),
         ("optimizer.schedule", "cos", "optimizer.schedule is .cos."),

@@ -27,8 +27,8 @@ def test_where_the_data_lie_may_change(tmp_path):
 
 def test_every_key_that_differs_is_listed(tmp_path):
     claim(tmp_path, default_config())
-    with pytest.raises(UserError, match=r"\(model.hidden: 1200 there, 7 now; seed: 0 there, 3 now\)"):
-        claim(tmp_path, changed(**{"seed": 3, "model.hidden": 7}))
+    with pytest.raises(UserError, match=r"\(seed: 0 there, 3 now; task.hidden: 1200 there, 7 now\)"):
+        claim(tmp_path, changed(**{"seed": 3, "task.hidden": 7}))
 
 
 def test_a_damaged_config_is_not_overwritten(tmp_path):

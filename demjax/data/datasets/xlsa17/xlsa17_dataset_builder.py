@@ -25,7 +25,8 @@ class Xlsa17Config(tfds.core.BuilderConfig):
     Attributes:
       dataset: CUB, AWA1, AWA2, SUN, APY, or the name of your own set in the same layout.
       features: `res101` reads res101.mat.
-      semantics: a key of att_splits.mat (`att`, `original_att`) or, as `sent`, the file sent_splits.mat.
+      semantics: a key of att_splits.mat (`att`, `original_att`) or, as `sent`, the file sent_splits.mat;
+        `att+sent` joins both by class name.
       split: `auto`, or the version the file must be: `ps1`, `ps2`.
     """
 
@@ -38,7 +39,7 @@ class Xlsa17Config(tfds.core.BuilderConfig):
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Rows hold features, label and image number; class table and folds stand in the metadata."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     BUILDER_CONFIGS = [
         Xlsa17Config(name=name + suffix, dataset=name, split=split)
         for name in NAMES
@@ -79,6 +80,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             train=dataset.splits["train"].tolist(),
             val=dataset.splits["val"].tolist(),
             version=dataset.version,
+            parts=dict(dataset.parts),
             sources=dict(dataset.sources),
             fingerprints=dataset.fingerprints,
         )

@@ -1,0 +1,88 @@
+"""Class-normalised DEM: DEM's idea with a scaled cosine softmax (Skorokhodov & Elhoseiny, ICLR 2021).
+
+Semantics y_c still become prototypes P(y_c) in the visual space, but they are trained to be told apart, not to be near:
+
+    s_c(x) = gamma^2 cos(x, P(y_c))         loss: cross-entropy of the true class over the *seen* classes
+    answer = argmax_c cos(x, P(y_c))
+
+Three things make the network (models/class_norm.py) work for classes it has not seen: class vectors of norm sqrt(a)
+(`semantics_scale`), standardisation over the seen classes before the output layer, eq. (9) (`divide_by`), and an output
+layer of variance 1 / (h d), eq. (10) (`output_init`). Each has a switch, so that the ladder of the paper is a table.
+
+The published notebook keeps running averages of the statistics for the time after training. Here all seen classes
+are in every forward pass anyway, so evaluation takes their statistics from the final parameters: the limit of those
+averages, with nothing to settle and no state beside the parameters. Unseen classes never enter them.
+
+Batch fields: features [b, d], label [b], weight [b]; tables: semantics [c, a], seen [s], scale.
+Protocols: ZSL and generalised ZSL.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from demjax import losses
+from demjax.checks import choose, in_range
+from demjax.data.dataset import Dataset
+from demjax.models import DIVIDE_BY, OUTPUT_INIT, ClassNormEncoder
+from demjax.tasks.task import Task
+
+
+def class_norm(
+    dataset: Dataset,
+    *,
+    hidden: int = 1024,
+    semantics_scale: str = "sqrt",
+    divide_by: str = "std",
+    output_init: str = "class_norm",
+    scale: int | float = 25.0,
+) -> Task:
+    """Builds the task for the widths of `dataset`.
+
+    Args:
+      dataset: gives a, d and the class table; several sources of semantics stand side by side.
+      hidden: units of both hidden layers, >= 1.
+      semantics_scale: `none`, `unit` or `sqrt` (norm sqrt(a)).
+      divide_by: what standardisation divides by: `std`, `variance` (the notebook), or `none` for no standardisation.
+      output_init: `class_norm`, eq. (10), or `default`.
+      scale: gamma^2 of the logits, > 0.
+
+    Raises:
+      UserError: a setting out of range or unknown.
+    """
+    in_range("task.hidden", hidden, 1)
+    in_range("task.scale", scale, 0, open_low=True)
+    choose("task.divide_by", divide_by, dict.fromkeys(DIVIDE_BY))
+    choose("task.output_init", output_init, dict.fromkeys(OUTPUT_INIT))
+    semantics, seen = dataset.table(semantics_scale), dataset.seen
+    widths = semantics.shape[1], hidden, dataset.features.shape[1]
+
+    def encoder(key):
+        return ClassNormEncoder(*widths, divide_by=divide_by, output_init=output_init, rngs=nnx.Rngs(key))
+
+    graph = nnx.graphdef(nnx.eval_shape(lambda: encoder(jax.random.key(0))))
+
+    def loss(params, batch, key, axis):
+        del key, axis
+        classes = batch["semantics"][batch["seen"]]
+        prototypes = nnx.merge(graph, params)(classes, classes)
+        logits = batch["scale"] * (losses.unit_rows(batch["features"]) @ losses.unit_rows(prototypes).T)
+        truth = jnp.searchsorted(batch["seen"], batch["label"])
+        total = jnp.sum(batch["weight"] * losses.softmax_cross_entropy(logits, truth))
+        return total, jnp.sum(batch["weight"]), {}
+
+    def gallery(params, dataset, ids):
+        return nnx.merge(graph, params)(jnp.asarray(semantics[ids]), jnp.asarray(semantics[seen]))
+
+    return Task(
+        name="class_norm",
+        score="cosine",
+        direction="semantic->visual",
+        tables={"semantics": semantics, "seen": seen.astype(np.int32), "scale": np.float32(scale)},
+        numbers=("scale",),
+        init=lambda key: nnx.state(encoder(key), nnx.Param),
+        loss=loss,
+        queries=lambda params, features: features,
+        gallery=gallery,
+    )

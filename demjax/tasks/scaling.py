@@ -1,0 +1,34 @@
+"""How image features enter a system that is not trained in their own space."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from demjax.checks import choose
+from demjax.data.dataset import Dataset
+from demjax.losses import unit_rows
+
+SCALES = {
+    "none": "as they are",
+    "unit": "every image at length 1",
+    "standard": "every feature with mean 0 and deviation 1 over the training images",
+}
+
+
+def feature_scaler(dataset: Dataset, how: str) -> Callable[[jax.Array], jax.Array]:
+    """The function of features [n, d] named `how`, with the statistics of the training images.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    choose("task.features_scale", how, SCALES)
+    if how == "none":
+        return jnp.asarray
+    if how == "unit":
+        return unit_rows
+    train = dataset.features[dataset.splits["trainval"]]
+    mean, std = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
+    mean, std = mean.astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
+    return lambda x: (x - mean[None]) / std[None]
