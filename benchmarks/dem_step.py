@@ -59,7 +59,7 @@ class Demjax:
         from demjax.data.batches import examples
         from demjax.mesh import data_mesh, replicate
         from demjax.tasks.dem import dem
-        from demjax.train.epoch import batch_order, compile_epoch, init_state
+        from demjax.train.epoch import Plan, batch_order, compile_epoch, init_state
         from demjax.train.optimizer import make_optimizer
 
         self._jax = jax
@@ -69,7 +69,7 @@ class Demjax:
         rows = examples(dataset)
         self._rows = replicate({k: rows[k] for k in task.fields}, mesh)
         self._tables = replicate(dict(task.tables), mesh)
-        self._epoch = compile_epoch(task, optimizer, mesh, n_rows=N_IMAGES, batch_size=BATCH)
+        self._epoch = compile_epoch(task, optimizer, mesh, Plan(n_rows=N_IMAGES, batch_size=BATCH))
         self._state = replicate(init_state(task, optimizer, seed=0), mesh)
         params = self._state.params
         self.weights = [np.array(params[a][b][...]) for a in ("hidden", "visual") for b in ("kernel", "bias")]

@@ -33,13 +33,35 @@ CLOSED = {
 }
 
 
+RATES = ("optimizer.learning_rate", (3e-4, 1e-3, 3e-3))
+MARGINS = ("task.margin", (0.05, 0.2))
+WEIGHTS = ("optimizer.weight_decay", (0.0, 1e-5, 1e-4))
+
+TRAINED = {
+    "sje": (RATES, MARGINS),
+    "devise": (RATES, MARGINS),
+    "ale": (RATES, MARGINS),
+    "latem": (RATES, MARGINS),
+    "conse": (RATES, WEIGHTS),
+    "iap": (RATES, WEIGHTS),
+    "dap": (RATES, WEIGHTS),
+    "cmt": (RATES, ("task.semantics_scale", ("unit", "sqrt"))),
+    "ba": (RATES, WEIGHTS),
+    "cvc": (("optimizer.learning_rate", (1e-4, 3e-4, 1e-3)), WEIGHTS),
+    "sync": (RATES, ("task.gamma", (0.5, 2.0, 8.0))),
+    "sse": (("optimizer.learning_rate", (1e-3, 3e-3)), ("task.gamma", (0.01, 0.1))),
+}
+
+
 def get_config(arg=""):
     name = "eszsl" if arg in ("", "quick") else arg
-    task, settings, grid = choose("config argument", name, CLOSED)
+    choose("config argument", name, CLOSED | TRAINED)
+    task, settings, grid = CLOSED.get(name) or (name, {}, TRAINED[name])
     config = default_config(task)
     config.data.name = "CUB"
     config.task.update(settings)
-    config.train.epochs = 1
+    config.train.update(batching="examples", batch_size=256, passes_per_epoch=2, epochs=1 if name in CLOSED else 10)
+    config.optimizer.learning_rate = 1e-3
     config.select.update(grid=grid, seeds=1, objective="zsl/top1" if task == "amp" else "gzsl/best_harmonic")
     if arg == "quick":
         quick(config)

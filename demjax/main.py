@@ -44,10 +44,13 @@ def main(argv: list[str]) -> None:
         raise UserError("--config is missing: try --config=configs/synthetic.py, or --help")
     workdir = _WORKDIR.value or f"runs/{_default_name()}"
     from demjax.train.loop import train_and_evaluate  # JAX starts here, not for --help
+    from demjax.train.population import train_population
     from demjax.train.select import select
 
     if _MODE.value == "select":
         select(_CONFIG.value, workdir)
+    elif _CONFIG.value.population.seeds and _MODE.value == "train":
+        train_population(_CONFIG.value, workdir)
     else:
         train_and_evaluate(_CONFIG.value, workdir, train=_MODE.value == "train")
 

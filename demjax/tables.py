@@ -1,11 +1,16 @@
-"""Mean and standard deviation over seeds, from the reports of finished runs.
+"""Mean and standard deviation over seeds, from finished runs or from a suite that is run here.
 
   python -m demjax.tables runs/cub-0 runs/cub-1 runs/cub-2
+  python -m demjax.tables --suite=configs/suites/cub.py --workdir=runs/suite --set data.dir=FOLDER
 
-Runs that differ in nothing but their seed are one row; the std is that of a sample (n - 1). Several
-configs, data sets or folds give several rows; the settings that distinguish them stand in the label.
+Runs that differ in nothing but their seed are one row; the std is that of a sample (n - 1). Several configs, data
+sets or folds give several rows; the settings that distinguish them stand in the label. A population is named by its
+folder. A suite runs its rows, or resumes them; it prints Markdown and writes table.md, table.csv, table.json,
+curves.png and hubs.png into the workdir.
 """
 
+import argparse
+import ast
 import json
 import sys
 from collections import defaultdict
@@ -16,45 +21,50 @@ from typing import Any
 import numpy as np
 
 from demjax.checks import UserError
-from demjax.train.config import FREE_KEYS
+from demjax.train.config import is_free
 from demjax.train.report import COLUMNS
 
 
 def read_reports(workdirs: Iterable[str]) -> list[dict[str, Any]]:
-    """The report.json of each workdir.
+    """The report.json of each workdir; of a population, those of its members.
 
     Raises:
       UserError: a folder has none, or it cannot be read.
     """
-    reports = []
-    for workdir in workdirs:
-        file = Path(workdir) / "report.json"
-        try:
-            report = json.loads(file.read_text())
-        except FileNotFoundError as error:
-            raise UserError(f"{file}: no such file; the run is not finished, its command resumes it") from error
-        except (OSError, ValueError) as error:
-            raise UserError(f"{file} is not a report ({error})") from error
-        if not isinstance(report, dict) or not {"config", "metrics", "provenance", "seconds"} <= report.keys():
-            raise UserError(f"{file} is not a report of demjax: expected config, metrics, provenance and seconds")
-        reached, wanted = report["provenance"]["epoch"], report["config"]["train.epochs"]
-        if reached < wanted:
-            raise UserError(f"{file} is of epoch {reached} of {wanted}: finish the run, its command resumes it")
-        reports.append(report)
-    return reports
+    return [_read(folder) for workdir in workdirs for folder in _members(Path(workdir))]
+
+
+def _members(workdir: Path) -> list[Path]:
+    return sorted(p for p in (workdir / "members").glob("*") if p.is_dir()) or [workdir]
+
+
+def _read(workdir: Path) -> dict[str, Any]:
+    file = workdir / "report.json"
+    try:
+        report = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: no such file; the run is not finished, its command resumes it") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is not a report ({error})") from error
+    if not isinstance(report, dict) or not {"config", "metrics", "provenance", "seconds"} <= report.keys():
+        raise UserError(f"{file} is not a report of demjax: expected config, metrics, provenance and seconds")
+    reached, wanted = report["provenance"]["epoch"], report["config"]["train.epochs"]
+    if reached < wanted:
+        raise UserError(f"{file} is of epoch {reached} of {wanted}: finish the run, its command resumes it")
+    return report
 
 
 def over_seeds(reports: Iterable[Mapping[str, Any]]) -> str:
     """A Markdown table in percent, `mean ± std`, one row for the runs that differ in their seed only."""
     groups = defaultdict(list)
     for report in reports:
-        settings = {k: v for k, v in report["config"].items() if k not in ("seed", *FREE_KEYS)}
+        settings = {k: v for k, v in report["config"].items() if k != "seed" and not is_free(k)}
         same_data = report["provenance"]["fingerprints"]
         groups[json.dumps([settings, same_data], sort_keys=True)].append(report)
     lines = ["| data, fold, semantics | seeds | " + " | ".join(h for _, h in COLUMNS) + " | N1 skew | train s |"]
     lines.append("|---" * (len(COLUMNS) + 4) + "|")
     configs = [group[0]["config"] for group in groups.values()]
-    keys = sorted({k for config in configs for k in config} - {"seed", "data.name", *FREE_KEYS})
+    keys = sorted({k for config in configs for k in config if not is_free(k)} - {"seed", "data.name"})
     telling = [k for k in keys if len({json.dumps(config.get(k)) for config in configs}) > 1]
     for group in groups.values():
         first = group[0]
@@ -65,28 +75,71 @@ def over_seeds(reports: Iterable[Mapping[str, Any]]) -> str:
         data, fold = first["config"]["data.name"], first["provenance"]["fold"]
         label = f"{data}, {fold}, {sources['features']} {sources['semantics']}"
         label += "".join(f", {k} {first['config'].get(k)}" for k in telling)
-        cells = [_cell([100 * r["metrics"][metric] for r in group], 1) for metric, _ in COLUMNS]
-        cells.append(_cell([r["metrics"]["hubness/n1_skewness"] for r in group], 2))
-        cells.append(_cell([r["seconds"]["train"] for r in group], 1))
+        cells = [cell([_percent(r["metrics"].get(metric)) for r in group], 1) for metric, _ in COLUMNS]
+        cells.append(cell([r["metrics"]["hubness/n1_skewness"] for r in group], 2))
+        cells.append(cell([r["seconds"]["train"] for r in group], 1))
         lines.append(f"| {label} | {len(group)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(values: list[float | None], digits: int) -> str:
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def cell(values: list[float | None], digits: int) -> str:
     """`mean ± std`; a dash where a number is undefined in one of the runs."""
     numbers = [v for v in values if v is not None]
-    if len(numbers) < len(values):
+    if len(numbers) < len(values) or not numbers:
         return "-"
     mean = f"{np.mean(numbers):.{digits}f}"
     return mean if len(numbers) == 1 else f"{mean} ± {np.std(numbers, ddof=1):.{digits}f}"
 
 
-def main(workdirs: list[str]) -> int:
-    if not workdirs or workdirs[0] in ("-h", "--help"):
-        print(__doc__)
-        return 0
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m demjax.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("workdirs", nargs="*", help="folders of finished runs or populations")
+    parser.add_argument("--suite", help="a file with get_suite(), as configs/suites/cub.py")
+    parser.add_argument("--workdir", default="runs/suite", help="of the suite (default runs/suite)")
+    parser.add_argument("--seeds", type=int, default=5, help="of every trained row (default 5)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="ROW", help="some of the rows")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all rows")
+    parser.add_argument("--published", action="store_true", help="the paper's numbers beside ours: same features only")
+    return parser.parse_args(argv)
+
+
+def _changes(settings: list[str]) -> dict[str, Any]:
+    """KEY=VALUE as Python reads the value, else as text."""
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: expected KEY=VALUE, as in --set data.dir=FOLDER")
+        try:
+            changes[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            changes[key] = value
+    return changes
+
+
+def main(argv: list[str]) -> int:
+    given = _arguments(argv)
     try:
-        print(over_seeds(read_reports(workdirs)))
+        if given.suite:
+            from demjax.train.suite import load_python, run_suite  # JAX starts here
+            from demjax.train.suite_table import publish
+
+            file, workdir = Path(given.suite), Path(given.workdir).expanduser()
+            suite = load_python(file).get_suite()
+            folder = file.resolve().parents[1]
+            changes = _changes(given.set)
+            reports = run_suite(suite, folder, workdir, changes=changes, seeds=given.seeds, only=given.only)
+            print(publish(suite, reports, workdir, published=given.published))
+        elif given.workdirs:
+            print(over_seeds(read_reports(given.workdirs)))
+        else:
+            print(__doc__)
     except UserError as mistake:
         print(f"demjax: error: {mistake}", file=sys.stderr)
         return 1

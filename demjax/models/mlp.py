@@ -11,6 +11,7 @@ INITIALISERS = {
     "he": (nnx.initializers.he_normal(), nnx.initializers.zeros_init()),
     # The released scripts: truncated normal of stddev 0.1 cut at two sigma and *not* corrected for the cut.
     "released": (nnx.initializers.truncated_normal(0.1), nnx.initializers.constant(0.1)),
+    "small": (nnx.initializers.normal(0.02), nnx.initializers.zeros_init()),  # CVC
 }
 OUTPUTS = {"relu": nnx.relu, "linear": lambda x: x}
 

@@ -5,12 +5,20 @@ from collections.abc import Callable
 from typing import Any
 
 from demjax.checks import choose
-from demjax.tasks import amp, class_norm, dem, linear
+from demjax.tasks import amp, class_norm, compatibility, dem, linear, networks, probabilities, synthesis
 from demjax.tasks.task import Task as Task
 
 TASKS: dict[str, Callable[..., Task]] = {
-    task.__name__: task for task in (dem.dem, class_norm.class_norm, linear.ridge, linear.eszsl, linear.sae, amp.amp)
-}
+    task.__name__: task
+    for task in (
+        dem.dem, class_norm.class_norm,
+        linear.ridge, linear.eszsl, linear.sae, amp.amp,
+        compatibility.sje, compatibility.devise, compatibility.ale, compatibility.latem,
+        probabilities.conse, probabilities.iap, probabilities.dap,
+        networks.cmt, networks.ba, networks.cvc,
+        synthesis.sync, synthesis.sse,
+    )
+}  # fmt: skip
 
 
 def settings_of(name: str) -> dict[str, Any]:

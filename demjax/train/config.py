@@ -84,6 +84,10 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.select.objective = "gzsl/harmonic"
     config.select.seeds = 3
 
+    config.population = ConfigDict()  # many runs as one program: every setting with every seed (train/population.py)
+    config.population.seeds = 0  # 0: off, a single run with config.seed
+    config.population.settings = ()  # ((key, (value, ...)), ...): optimizer.learning_rate and numbers of the loss
+
     config.log = ConfigDict()
     config.log.tensorboard = True  # where tensorboardX is installed
     return config
@@ -152,6 +156,7 @@ def check_config(config: ConfigDict) -> None:
         ("evaluate.every", 0, False),
         ("evaluate.query_batch", 1, False),
         ("select.seeds", 1, False),
+        ("population.seeds", 0, False),
     ):
         in_range(key, flatten(config)[key], low, open_low=open_low)
     in_range("seed", config.seed, 0, 2**32 - 1)  # a key has 32 bits: a larger seed would repeat a smaller one

@@ -77,30 +77,39 @@ def global_loss_and_grads(task: Task, params: Any, batch: Mapping[str, Any], key
     return {"loss": value} | parts, grads
 
 
-def compile_epoch(
-    task: Task,
-    optimizer: optax.GradientTransformation,
-    mesh: Mesh,
-    *,
-    n_rows: int,
-    batch_size: int,
-    passes: int = 1,
-    precision: str = "highest",
-) -> Callable[[TrainState, Mapping[str, Any], Mapping[str, Any]], tuple[TrainState, Losses]]:
-    """Builds epoch(state, rows, tables) -> (state, losses), jitted, its state donated.
+class Plan(NamedTuple):
+    """What an epoch does, apart from where.
 
-    Args:
-      task, optimizer: what to train and how.
-      mesh: one axis, `data`; each device takes its share of every batch.
+    Attributes:
       n_rows: rows without the empty one at the end.
       batch_size: rows a step, over all devices together.
-      passes: over the rows in one call.
+      passes: over the rows in one epoch.
       precision: of matrix products; JAX's default rounds float32 to TF32 on GPUs and bfloat16 on TPUs.
-
-    Returns:
-      The epoch; its losses have one value per step.
     """
-    width = math.ceil(batch_size / mesh.size) * mesh.size
+
+    n_rows: int
+    batch_size: int
+    passes: int = 1
+    precision: str = "highest"
+
+    def schedule(self, state: TrainState, width: int) -> tuple[jax.Array, jax.Array]:
+        """Row ids [steps, width] and a key for every step of the epoch after `state`."""
+
+        def one_pass(number: jax.Array) -> tuple[jax.Array, jax.Array]:
+            order_key, step_key = jax.random.split(jax.random.fold_in(key, number))
+            orders = batch_order(order_key, self.n_rows, self.batch_size, width)
+            return orders, jax.random.split(step_key, len(orders))
+
+        key = jax.random.wrap_key_data(state.key)
+        schedule = jax.vmap(one_pass)(state.epoch * self.passes + jnp.arange(self.passes))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), schedule)
+
+
+def run_steps(task: Task, optimizer: optax.GradientTransformation) -> Callable:
+    """(params and optimiser state, row ids [steps, b], keys, rows, tables) -> (the same, losses [steps]), per device.
+
+    A table `learning_rate` scales the updates: so one optimiser of rate 1 serves members of different rates.
+    """
 
     def run(trained, orders, keys, rows, tables):
         def step(carry, inputs):
@@ -108,26 +117,40 @@ def compile_epoch(
             batch = {name: rows[name][ids] for name in task.fields} | tables | {"row": ids}
             values, grads = global_loss_and_grads(task, params, batch, key)
             updates, opt_state = optimizer.update(grads, opt_state, params)
+            if "learning_rate" in tables:
+                updates = jax.tree.map(lambda u: tables["learning_rate"] * u, updates)
             return (optax.apply_updates(params, updates), opt_state), values
 
         return jax.lax.scan(step, trained, (orders, keys))
 
+    return run
+
+
+def compile_epoch(
+    task: Task, optimizer: optax.GradientTransformation, mesh: Mesh, plan: Plan
+) -> Callable[[TrainState, Mapping[str, Any], Mapping[str, Any]], tuple[TrainState, Losses]]:
+    """Builds epoch(state, rows, tables) -> (state, losses), jitted, its state donated.
+
+    Args:
+      task, optimizer: what to train and how.
+      mesh: one axis, `data`; each device takes its share of every batch.
+      plan: of the epoch.
+
+    Returns:
+      The epoch; its losses have one value per step.
+    """
+    width = math.ceil(plan.batch_size / mesh.size) * mesh.size
     everywhere, split = PartitionSpec(), PartitionSpec(None, DATA_AXIS)
     mapped = jax.shard_map(
-        run, mesh=mesh, in_specs=(everywhere, split, everywhere, everywhere, everywhere), out_specs=everywhere
+        run_steps(task, optimizer),
+        mesh=mesh,
+        in_specs=(everywhere, split, everywhere, everywhere, everywhere),
+        out_specs=everywhere,
     )
 
-    def one_pass(key, number):
-        """Batches [steps, width] and a key for each step, of the pass with this number since the start."""
-        order_key, step_key = jax.random.split(jax.random.fold_in(key, number))
-        orders = batch_order(order_key, n_rows, batch_size, width)
-        return orders, jax.random.split(step_key, len(orders))
-
     def epoch(state: TrainState, rows: Mapping[str, Any], tables: Mapping[str, Any]):
-        numbers = state.epoch * passes + jnp.arange(passes)
-        schedule = jax.vmap(one_pass, (None, 0))(jax.random.wrap_key_data(state.key), numbers)
-        orders, keys = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), schedule)
-        with jax.default_matmul_precision(precision):
+        orders, keys = plan.schedule(state, width)
+        with jax.default_matmul_precision(plan.precision):
             trained, losses = mapped((state.params, state.opt_state), orders, keys, rows, tables)
         params, opt_state = trained
         return TrainState(params, opt_state, state.epoch + 1, state.key), losses

@@ -57,7 +57,8 @@ class _Answers:
 
     def __init__(self, task: Task, params: Any, dataset: Dataset, options: Options):
         self.dataset, self.score, self.options = dataset, task.score, options
-        self._embed = jax.jit(lambda x: task.queries(params, x))
+        embed = jax.jit(task.queries)  # compiled once for all members of a population
+        self._embed = lambda x: embed(params, x)
         self.gallery = task.gallery(params, dataset, np.arange(len(dataset.classes)))
         self._queries: dict[str, jax.Array] = {}
         self._fitted: dict[str, Correction] = {}

@@ -146,11 +146,7 @@ def _train(run: Run, state: TrainState, seconds: float, folder: Path, checkpoint
     config = run.config
     reporter = Reporter(folder, config.train.epochs, tensorboard=config.log.tensorboard, say=say)
     reporter.rewind(int(state.epoch))
-    epoch = compile_epoch(
-        run.task, run.optimizer, run.mesh,
-        n_rows=len(run.rows["weight"]) - 1, batch_size=run.batch_size,
-        passes=config.train.passes_per_epoch, precision=config.train.precision,
-    )  # fmt: skip
+    epoch = compile_epoch(run.task, run.optimizer, run.mesh, run.plan)
     rows = replicate({name: run.rows[name] for name in run.task.fields}, run.mesh)
     tables = replicate(dict(run.task.tables), run.mesh)
     saved = int(state.epoch)

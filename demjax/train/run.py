@@ -19,6 +19,7 @@ from demjax.data.batches import BATCHING
 from demjax.mesh import data_mesh
 from demjax.tasks import TASKS, Task
 from demjax.train.config import check_config, config_hash
+from demjax.train.epoch import Plan
 from demjax.train.optimizer import make_optimizer
 
 
@@ -33,6 +34,12 @@ class Run(NamedTuple):
     rows: dict[str, np.ndarray]
     batch_size: int
     steps_per_epoch: int
+
+    @property
+    def plan(self) -> Plan:
+        """Of an epoch."""
+        train = self.config.train
+        return Plan(len(self.rows["weight"]) - 1, self.batch_size, train.passes_per_epoch, train.precision)
 
     @property
     def identity(self) -> dict[str, Any]:

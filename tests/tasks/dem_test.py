@@ -11,7 +11,7 @@ from demjax.data.batches import class_sums, examples
 from demjax.mesh import data_mesh, replicate
 from demjax.tasks import dem as dem_module
 from demjax.tasks.dem import dem
-from demjax.train.epoch import batch_order, compile_epoch, init_state
+from demjax.train.epoch import Plan, batch_order, compile_epoch, init_state
 from demjax.train.optimizer import make_optimizer
 
 SIZES = dict(n_classes=12, n_unseen=3, n_attributes=6, n_features=20, images_per_class=13)
@@ -84,7 +84,7 @@ def test_first_100_losses_equal_numpy(dataset, settings, rate):
     weights, key = weights_of(state.params), np.array(state.key)
     rows, n = on_device(examples(dataset)), len(dataset.splits["trainval"])
     batch_size, passes = 10, STEPS // (-(-n // 10)) + 1
-    epoch = compile_epoch(task, optimizer, mesh, n_rows=n, batch_size=batch_size, passes=passes)
+    epoch = compile_epoch(task, optimizer, mesh, Plan(n_rows=n, batch_size=batch_size, passes=passes))
     state, losses = epoch(state, {k: rows[k] for k in task.fields}, on_device(task.tables))
 
     batches = []

@@ -11,7 +11,7 @@ from demjax.data.batches import class_sums, examples
 from demjax.mesh import DATA_AXIS, data_mesh, replicate
 from demjax.tasks.dem import dem
 from demjax.train import epoch as epoch_module
-from demjax.train.epoch import batch_order, compile_epoch, init_state
+from demjax.train.epoch import Plan, batch_order, compile_epoch, init_state
 from demjax.train.optimizer import make_optimizer
 
 # 9 seen classes x 10 images: 90 rows, batches of 13 (neither divides by 8), the last one of 12.
@@ -25,7 +25,7 @@ def train(n_devices, *, rows=examples, batch_size=13, passes=2, epochs=2, name="
     mesh = data_mesh(jax.devices()[:n_devices])
     made = rows(DATASET)
     n_rows = len(made["weight"]) - 1
-    run = compile_epoch(task, optimizer, mesh, n_rows=n_rows, batch_size=min(batch_size, n_rows), passes=passes)
+    run = compile_epoch(task, optimizer, mesh, Plan(n_rows=n_rows, batch_size=min(batch_size, n_rows), passes=passes))
     state = replicate(init_state(task, optimizer, seed=0), mesh)
     made, tables = replicate({k: made[k] for k in task.fields}, mesh), replicate(dict(task.tables), mesh)
     losses = []
@@ -120,7 +120,7 @@ def test_order_changes_with_the_pass_and_not_with_the_devices():
         optimizer = make_optimizer(name="sgd", learning_rate=1e-12, total_steps=10)
         mesh = data_mesh(jax.devices()[:n_devices])
         rows = examples(DATASET)
-        run = compile_epoch(task, optimizer, mesh, n_rows=90, batch_size=13, passes=passes)
+        run = compile_epoch(task, optimizer, mesh, Plan(n_rows=90, batch_size=13, passes=passes))
         state = replicate(init_state(task, optimizer, seed=0), mesh)
         rows = replicate({k: rows[k] for k in task.fields}, mesh)
         told = []
@@ -140,7 +140,7 @@ def test_state_is_donated():
     optimizer = make_optimizer(name="adam", learning_rate=1e-3, total_steps=10)
     mesh = data_mesh(jax.devices()[:1])
     rows = examples(DATASET)
-    run = compile_epoch(task, optimizer, mesh, n_rows=90, batch_size=13)
+    run = compile_epoch(task, optimizer, mesh, Plan(n_rows=90, batch_size=13))
     state = replicate(init_state(task, optimizer, seed=0), mesh)
     run(state, {k: rows[k] for k in task.fields}, dict(task.tables))
     assert all(x.is_deleted() for x in jax.tree.leaves((state.params, state.opt_state)))
@@ -152,7 +152,9 @@ def test_every_product_of_a_step_has_the_precision_asked_for(precision):
     task = dem(DATASET, hidden=16)
     optimizer = make_optimizer(name="sgd", learning_rate=1e-3, total_steps=10)
     rows = examples(DATASET)
-    run = compile_epoch(task, optimizer, data_mesh(jax.devices()[:1]), n_rows=90, batch_size=13, precision=precision)
+    run = compile_epoch(
+        task, optimizer, data_mesh(jax.devices()[:1]), Plan(n_rows=90, batch_size=13, precision=precision)
+    )
     arguments = (init_state(task, optimizer, 0), {k: rows[k] for k in task.fields}, dict(task.tables))
     with jax.default_matmul_precision("bfloat16"):
         text = run.lower(*arguments).as_text()

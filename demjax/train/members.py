@@ -1,0 +1,135 @@
+"""The members of a population: what they share, what is their own, and one compiled epoch for all of them."""
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from demjax.checks import UserError, did_you_mean
+from demjax.mesh import DATA_AXIS
+from demjax.train.config import check_config
+from demjax.train.epoch import TrainState, init_state, run_steps
+from demjax.train.optimizer import make_optimizer
+from demjax.train.run import Run, build
+
+MEMBERS = "members"
+RATE = "optimizer.learning_rate"
+
+
+class Member(NamedTuple):
+    """A seed and the settings in which it differs from the config."""
+
+    seed: int
+    setting: dict[str, Any]
+
+
+class Population(NamedTuple):
+    """A run of many members: the parts they share, and [m] numbers by name for those they do not."""
+
+    run: Run
+    members: list[Member]
+    numbers: dict[str, np.ndarray]
+    mesh: Mesh
+
+    @property
+    def padded(self) -> int:
+        """Members with copies of the last one, so that every device has as many."""
+        return -(-len(self.members) // self.mesh.size) * self.mesh.size
+
+
+def build_population(config: ConfigDict, devices: Sequence[jax.Device] | None) -> Population:
+    """Checks the config and sets up all members.
+
+    Raises:
+      UserError: bad config or data, a setting in which members cannot differ, a closed-form task, no members.
+    """
+    devices = list(devices or jax.local_devices())
+    run = build(config, devices[:1])
+    if run.task.solve:
+        raise UserError(f"population: task {run.task.name} has a closed form and no seeds; use --mode=select")
+    grid = dict(config.population.settings)
+    allowed = [RATE, *(f"task.{name}" for name in run.task.numbers)]
+    for key in grid:
+        if key not in allowed:
+            raise UserError(
+                f"population.settings has {key!r}, in which members cannot differ: {did_you_mean(key, allowed)}"
+            )
+    members = [
+        Member(seed, dict(zip(grid, values, strict=True)))
+        for values in itertools.product(*grid.values())
+        for seed in range(config.population.seeds)
+    ]
+    if not members:
+        raise UserError(f"population has {config.population.seeds} seeds and settings {grid}: expected a member")
+    for member in members:
+        check_config(member_config(config, member))
+    numbers = {"learning_rate": [m.setting.get(RATE, config.optimizer.learning_rate) for m in members]}
+    numbers |= {n: [m.setting.get(f"task.{n}", config.task[n]) for m in members] for n in run.task.numbers}
+    steps = run.steps_per_epoch * config.train.epochs
+    unit = make_optimizer(total_steps=steps, **(config.optimizer.to_dict() | {"learning_rate": 1.0}))
+    mesh = Mesh(np.array(devices[: len(members)]).reshape(-1, 1), (MEMBERS, DATA_AXIS))
+    return Population(
+        run._replace(optimizer=unit), members, {k: np.array(v, np.float32) for k, v in numbers.items()}, mesh
+    )
+
+
+def member_config(config: ConfigDict, member: Member) -> ConfigDict:
+    """The config of this member as a run alone."""
+    alone = copy.deepcopy(config)
+    alone.update_from_flattened_dict(member.setting)
+    alone.seed = member.seed
+    alone.population.update(seeds=0, settings=())
+    return alone
+
+
+def _map(one: Callable, platform: str) -> Callable:
+    return (lambda args: jax.lax.map(one, args)) if platform == "cpu" else jax.vmap(one)
+
+
+def compile_population(population: Population) -> Callable:
+    """epoch(states, numbers, rows, tables) -> (states, losses [m, steps]), all members at once."""
+    run, mesh = population.run, population.mesh
+    plan, steps = run.plan, run_steps(run.task, run.optimizer)
+
+    def local(states, numbers, rows, tables):
+        def one(args):
+            state, own = args
+            orders, keys = plan.schedule(state, plan.batch_size)
+            trained, losses = steps((state.params, state.opt_state), orders, keys, rows, tables | own)
+            return TrainState(*trained, state.epoch + 1, state.key), losses
+
+        return _map(one, mesh.devices.flat[0].platform)((states, numbers))
+
+    own, shared = PartitionSpec(MEMBERS), PartitionSpec()
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=(own, own, shared, shared), out_specs=own)
+
+    def epoch(states, numbers, rows, tables):
+        with jax.default_matmul_precision(plan.precision):
+            return mapped(states, numbers, rows, tables)
+
+    return jax.jit(epoch, donate_argnums=0)
+
+
+def initial_states(population: Population) -> TrainState:
+    """The states of all members, stacked, on their devices."""
+    run = population.run
+    states = [init_state(run.task, run.optimizer, m.seed) for m in with_padding(population.members, population.padded)]
+    own = NamedSharding(population.mesh, PartitionSpec(MEMBERS))
+    return jax.tree.map(lambda *x: jax.device_put(jnp.stack(x), own), *states)
+
+
+def with_padding(items: Sequence, n: int) -> list:
+    return [*items, *[items[-1]] * (n - len(items))]
+
+
+def member_params(population: Population, states: TrainState) -> Iterator[tuple[int, Any]]:
+    """(number, params) of each member, one after the other on one device."""
+    device = population.mesh.devices.flat[0]
+    for i in range(len(population.members)):
+        yield i, jax.device_put(jax.tree.map(lambda x, i=i: np.asarray(x[i]), states.params), device)

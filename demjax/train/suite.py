@@ -1,0 +1,140 @@
+"""A suite: the rows of a comparison, run or resumed one after the other on the same footing."""
+
+import dataclasses
+import importlib.util
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from demjax.checks import UserError, choose
+from demjax.hubness import CORRECTIONS
+from demjax.train.loop import train_and_evaluate
+from demjax.train.population import train_population
+from demjax.train.run import build
+from demjax.train.select import select
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+      name: of the row and of its folder.
+      config: file and argument, "cub_baseline.py:eszsl", beside the folder of the suite.
+      changes: settings by flat key.
+      selected: how the setting was found, for the reader; "here" runs the config's grid on validation classes first.
+      published: {metric: percent}, numbers of a paper on the same data.
+      note: of the row, for the reader.
+    """
+
+    name: str
+    config: str
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    selected: str = "here"
+    published: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """The rows, and what is said above them."""
+
+    title: str
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+def load_python(file: Path) -> Any:
+    """A Python file as a module.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    spec = importlib.util.spec_from_file_location(f"demjax_{file.stem}", file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def config_of(row: Row, folder: Path, changes: Mapping[str, Any]) -> ConfigDict:
+    """The config of a row; `changes` are those of the whole suite, and come first.
+
+    Raises:
+      UserError: a file, an argument or a key that does not exist.
+    """
+    name, _, argument = row.config.partition(":")
+    config = load_python(folder / name).get_config(argument)
+    for key, value in (changes | dict(row.changes)).items():
+        try:
+            config.update_from_flattened_dict({key: value})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"row {row.name}: {key}={value!r} does not fit ({error})") from None
+    return config
+
+
+def run_suite(
+    suite: Suite,
+    folder: Path,
+    workdir: Path,
+    *,
+    changes: Mapping[str, Any],
+    seeds: int,
+    only: Iterable[str] = (),
+    say: Callable[[str], None] = print,
+) -> dict[str, list[dict[str, Any]]]:
+    """Runs every row, or resumes it; the reports of each, one for every seed.
+
+    Every row is evaluated with calibrated stacking and with an inductive hub correction of its score, too.
+
+    Raises:
+      UserError: as the rows; an unknown name in `only`.
+    """
+    by_name = {row.name: row for row in suite.rows}
+    for name in only:
+        choose("--only", name, by_name)
+    wanted = [row for row in suite.rows if not only or row.name in only]
+    configs = {row.name: config_of(row, folder, changes) for row in wanted}  # mistakes before the first hour
+    reports = {}
+    for number, row in enumerate(wanted, start=1):
+        say(f"row {number}/{len(wanted)}: {row.name}")
+        reports[row.name] = run_row(row, configs[row.name], workdir / row.name, seeds, say)
+    return reports
+
+
+def run_row(row: Row, config: ConfigDict, workdir: Path, seeds: int, say) -> list[dict[str, Any]]:
+    """One row: selection if it is to be selected here, then all seeds, or the closed form."""
+    if row.selected == "here":
+        winner = _selected(config, workdir / "selection", say)
+        config.update_from_flattened_dict(winner["setting"])
+        config.train.epochs = winner["epochs"]
+    config.select.grid = ()
+    task = build(config).task
+    config.evaluate.calibrate = "gzsl" in task.protocols
+    config.evaluate.correction = correction_for(task.score)
+    if task.solve:
+        return [train_and_evaluate(config, workdir / "runs", say=say)]
+    config.population.seeds = seeds
+    return train_population(config, workdir / "runs", say=say)
+
+
+def _selected(config: ConfigDict, folder: Path, say) -> dict[str, Any]:
+    """The winner of the grid, found once."""
+    file = folder / "selection.json"
+    if not file.is_file():
+        return select(config, folder, say=say)["winner"]
+    winner = json.loads(file.read_text())["winner"]
+    say(f"selected before: {winner['setting']}, {winner['epochs']} epochs")
+    return winner
+
+
+def correction_for(score: str) -> str:
+    """The hub correction with one statistic on either side that fits a score; none for inner products."""
+    preferred = {"cosine": "csls", "euclidean": "nicdm"}.get(score, "")
+    assert not preferred or CORRECTIONS[preferred].score == score
+    return preferred
