@@ -9,6 +9,7 @@ import numpy as np
 
 from demjax.checks import UserError, choose, listed
 from demjax.data import splits as splits_lib
+from demjax.data.descriptions import Descriptions
 
 # How semantic vectors enter the network: name -> function of the [c, a] table.
 SCALES = {
@@ -33,6 +34,7 @@ class Dataset:
       labels: [n], 0-based rows of the class table.
       classes: c unique names.
       semantics: [c, a], the vector that describes each class, as the source has it; several sources side by side.
+      descriptions: sentences of every class, where they are known.
       parts: columns of each source in `semantics`, by name and in order; {} where there is only one.
       splits: 0-based image ids of trainval, test_seen, test_unseen, train and val.
       version: of the split file: `ps1`, `ps2`, `custom` or `rebuilt`; `planted`; `+val` on a validation view.
@@ -50,6 +52,7 @@ class Dataset:
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
     bayes: Mapping[str, float] = dataclasses.field(default_factory=dict)
     parts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    descriptions: Descriptions | None = None
 
     def __post_init__(self):
         check_classes(self.classes, self.semantics)
@@ -81,7 +84,7 @@ class Dataset:
             "features": _digest(self.features, self.labels),
             "semantics": _digest(self.semantics, self.classes),
             "splits": _digest(self.classes, *(v for _, v in sorted(self.splits.items()))),
-        }
+        } | ({} if self.descriptions is None else {"descriptions": _digest(self.descriptions.tokens)})
 
     def validation_view(self, share: float = 0.2, seed: int = 0) -> "Dataset":
         """This set as if nothing beyond trainval existed: no test image, no unseen class, in no array.
@@ -109,6 +112,7 @@ class Dataset:
             version=f"{self.version}+val",
             sources=self.sources,
             parts=self.parts,
+            descriptions=None if self.descriptions is None else self.descriptions.of(kept),
         )
 
     def tables(self, scale: str = "none") -> dict[str, np.ndarray]:

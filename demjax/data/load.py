@@ -1,6 +1,7 @@
 """One door to every data set: planted, or files in the xlsa17 layout through their TFDS builder."""
 
 import contextlib
+import dataclasses
 import fcntl
 import io
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 from absl import logging
 
 from demjax.checks import UserError, choose
+from demjax.data import descriptions as sentences_of
 from demjax.data import synthetic, xlsa17
 from demjax.data.dataset import Dataset
 
@@ -26,6 +28,7 @@ def load(
     semantics: str = "att",
     split: str = "auto",
     fold: str = "test",
+    descriptions: str = "",
     planted: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Loads a set by name.
@@ -37,6 +40,7 @@ def load(
       semantics: `att`, `original_att` ... (keys of att_splits.mat) or `sent` (sent_splits.mat); `att+sent`: both.
       split: `auto`, or the version the split file must be (`ps1`, `ps2`).
       fold: `test` as published, or `val`: a view in which no test image exists.
+      descriptions: a file of lines {"class": name, "text": ...}, or `generated` (from the class table); "" for none.
       planted: settings of `synthetic.plant`.
 
     Raises:
@@ -47,7 +51,21 @@ def load(
     dataset = (
         synthetic.plant(**(planted or {})) if name == "planted" else _from_files(name, dir, features, semantics, split)
     )
+    if descriptions:
+        dataset = _described(dataset, descriptions)
     return dataset.validation_view() if fold == "val" else dataset
+
+
+def _described(dataset: Dataset, descriptions: str) -> Dataset:
+    """With sentences; their vocabulary is that of the seen classes."""
+    if descriptions == "generated":
+        table = dataset.table()
+        sentences = sentences_of.generate(table - min(0.0, float(table.min())))
+    else:
+        sentences = sentences_of.read_jsonl(Path(descriptions).expanduser(), dataset.classes)
+    source = "generated" if descriptions == "generated" else Path(descriptions).name
+    sources = dict(dataset.sources) | {"descriptions": source}
+    return dataclasses.replace(dataset, descriptions=sentences_of.encode(sentences, dataset.seen), sources=sources)
 
 
 def _from_files(name: str, dir: str, features: str, semantics: str, split: str) -> Dataset:

@@ -14,6 +14,7 @@ Batch fields: features [b, d], label [b], weight [b]; tables: semantics [c, a], 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +103,7 @@ def sje(
     Raises:
       UserError: a setting out of range or unknown.
     """
-    scales = dict(features_scale=features_scale, semantics_scale=semantics_scale)
+    scales: dict[str, Any] = dict(features_scale=features_scale, semantics_scale=semantics_scale)
     return _bilinear("sje", hardest, dataset, margin=margin, **scales)
 
 
@@ -110,7 +111,7 @@ def devise(
     dataset: Dataset, *, margin: int | float = 1.0, features_scale: str = "unit", semantics_scale: str = "unit"
 ) -> Task:
     """DeViSE: every violation counts. Arguments and errors as for `sje`."""
-    scales = dict(features_scale=features_scale, semantics_scale=semantics_scale)
+    scales: dict[str, Any] = dict(features_scale=features_scale, semantics_scale=semantics_scale)
     return _bilinear("devise", every, dataset, margin=margin, **scales)
 
 
@@ -118,7 +119,7 @@ def ale(
     dataset: Dataset, *, margin: int | float = 1.0, features_scale: str = "unit", semantics_scale: str = "unit"
 ) -> Task:
     """Attribute label embedding: violations weighted by the rank of the true class. As `sje` otherwise."""
-    scales = dict(features_scale=features_scale, semantics_scale=semantics_scale)
+    scales: dict[str, Any] = dict(features_scale=features_scale, semantics_scale=semantics_scale)
     return _bilinear("ale", by_rank, dataset, margin=margin, **scales)
 
 
@@ -139,5 +140,5 @@ def latem(
     Raises:
       UserError: a setting out of range or unknown.
     """
-    scales = dict(features_scale=features_scale, semantics_scale=semantics_scale)
+    scales: dict[str, Any] = dict(features_scale=features_scale, semantics_scale=semantics_scale)
     return _bilinear("latem", every, dataset, margin=margin, components=components, **scales)

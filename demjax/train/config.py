@@ -34,6 +34,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.data.features = "res101"  # reads res101.mat
     config.data.semantics = "att"  # att | original_att of att_splits.mat, or sent: sent_splits.mat ...
     config.data.split = "auto"  # auto, or the version the split file must be: ps1 | ps2
+    config.data.descriptions = ""  # sentences: a file of lines {"class": ..., "text": ...}, or generated
     config.data.fold = "test"  # test, or val: a view of trainval in which no test image exists
     config.data.planted = planted = ConfigDict()  # used by name = planted: see data/synthetic.py
     planted.n_classes = 100

@@ -125,6 +125,7 @@ def initial_states(population: Population) -> TrainState:
 
 
 def with_padding(items: Sequence, n: int) -> list:
+    """`items` and copies of the last one, n in all."""
     return [*items, *[items[-1]] * (n - len(items))]
 
 

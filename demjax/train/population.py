@@ -82,9 +82,8 @@ def _train(population: Population, folder: Path, checkpoints: Checkpoints, say) 
         states, seconds = restored.state, restored.meta["seconds"]
         say(f"{folder}: resuming after epoch {restored.step} of {config.train.epochs}")
     own, shared = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((MEMBERS,), ()))
-    numbers = {
-        k: jax.device_put(np.array(with_padding(list(v), population.padded)), own) for k, v in population.numbers.items()
-    }
+    padded = {k: np.array(with_padding(list(v), population.padded)) for k, v in population.numbers.items()}
+    numbers = jax.device_put(padded, own)
     rows = jax.device_put({name: run.rows[name] for name in run.task.fields}, shared)
     tables = jax.device_put(dict(run.task.tables), shared)
     first, epoch = int(states.epoch[0]) + 1, compile_population(population)

@@ -70,7 +70,7 @@ def config_of(row: Row, folder: Path, changes: Mapping[str, Any]) -> ConfigDict:
     """
     name, _, argument = row.config.partition(":")
     config = load_python(folder / name).get_config(argument)
-    for key, value in (changes | dict(row.changes)).items():
+    for key, value in {**changes, **row.changes}.items():
         try:
             config.update_from_flattened_dict({key: value})
         except (KeyError, TypeError, AttributeError) as error:

@@ -156,11 +156,12 @@ def _draw(reports: Mapping[str, Reports], workdir: Path) -> None:
 
 def _draw_curves(axes: Any, reports: Mapping[str, Reports]) -> None:
     """The curve of the first seed of the twelve rows with the largest area."""
-    area = {name: row_numbers(own, "gzsl/ausuc") for name, own in reports.items()}
-    ranked = sorted((name for name, a in area.items() if a), key=lambda n: -(area[n] or (0, 0))[0])[:12]
+    found = {name: row_numbers(own, "gzsl/ausuc") for name, own in reports.items()}
+    area = {name: numbers[0] for name, numbers in found.items() if numbers}
+    ranked = sorted(area, key=lambda name: -area[name])[:12]
     for name in ranked:
         first = reports[name][0]
-        (line,) = axes.plot(first["curve"]["unseen"], first["curve"]["seen"], label=f"{name}  {area[name][0]:.1f}")
+        (line,) = axes.plot(first["curve"]["unseen"], first["curve"]["seen"], label=f"{name}  {area[name]:.1f}")
         point = first["metrics"]
         axes.plot(point["gzsl/unseen"], point["gzsl/seen"], "o", color=line.get_color())
         if "gzsl_calibrated/unseen" in point:

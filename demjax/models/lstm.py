@@ -1,0 +1,79 @@
+"""A bidirectional LSTM over sentences of word numbers."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from demjax.models.mlp import INITIALISERS, scaled_tanh
+
+CELLS = {"relu": nnx.relu, "tanh": nnx.tanh}
+PADDING = 0
+
+
+class LSTM(nnx.Module):
+    """h, c of the last word of each sentence, read in one direction.
+
+        i, f, o = sigmoid(W x + U h + b);  g = phi(W x + U h + b);  c = f c + i g;  h = o phi(c)
+
+    phi is tanh or, as the paper's cell, ReLU; the forget gate starts at a bias of 1.
+    """
+
+    def __init__(self, n_in: int, n_units: int, *, cell: str, rngs: nnx.Rngs):
+        self.cell, self.n_units = cell, n_units
+        self.inputs = nnx.Linear(n_in, 4 * n_units, use_bias=False, rngs=rngs)
+        self.recurrent = nnx.Linear(n_units, 4 * n_units, kernel_init=nnx.initializers.orthogonal(), rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b t e"], real: Array, reverse: bool) -> Float[Array, "b u"]:
+        """`real` [b, t] is False where a sentence has ended: there the state stays as it is."""
+        phi = CELLS[self.cell]
+
+        def step(state, inputs):
+            h, c = state
+            projected, is_word = inputs
+            i, f, o, g = jnp.split(projected + self.recurrent(h), 4, axis=1)
+            new = nnx.sigmoid(f + 1.0) * c + nnx.sigmoid(i) * phi(g)
+            moved = nnx.sigmoid(o) * phi(new), new
+            return jax.tree.map(lambda a, b: jnp.where(is_word[:, None], a, b), moved, state), None
+
+        start = jnp.zeros((len(x), self.n_units)) + 0 * x[:, 0, :1]  # on the same devices as x
+        projected = jnp.moveaxis(self.inputs(x), 1, 0)
+        (h, _), _ = jax.lax.scan(step, (start, start), (projected, real.T), reverse=reverse)
+        return h
+
+
+class DescriptionEncoder(nnx.Module):
+    """f(sentence) = ReLU(W2 u + b2), u = phi(W_fwd h_fwd + W_bwd h_bwd + b1), phi = ReLU.
+
+    With class attributes a beside it, fused: u = f2(W_fwd h_fwd + W_bwd h_bwd + W_a a + b1), f2 the scaled tanh.
+
+    Reference: Zhang, Xiang & Gong 2017, the branch for descriptions and the fusion with attributes.
+    """
+
+    def __init__(
+        self,
+        n_words: int,
+        n_embedding: int,
+        n_units: int,
+        n_hidden: int,
+        n_features: int,
+        *,
+        n_attributes: int = 0,
+        cell: str,
+        rngs: nnx.Rngs,
+    ):
+        kernel, bias = INITIALISERS["he"]
+        self.words = nnx.Embed(n_words, n_embedding, embedding_init=nnx.initializers.normal(0.1), rngs=rngs)
+        self.forward = LSTM(n_embedding, n_units, cell=cell, rngs=rngs)
+        self.backward = LSTM(n_embedding, n_units, cell=cell, rngs=rngs)
+        self.n_attributes = n_attributes
+        self.hidden = nnx.Linear(2 * n_units + n_attributes, n_hidden, kernel_init=kernel, bias_init=bias, rngs=rngs)
+        self.visual = nnx.Linear(n_hidden, n_features, kernel_init=kernel, bias_init=bias, rngs=rngs)
+
+    def __call__(self, tokens: Int[Array, "b t"], attributes: Float[Array, "b a"] | None = None) -> Float[Array, "b d"]:
+        x, real = self.words(tokens), tokens != PADDING
+        read = [self.forward(x, real, False), self.backward(x, real, True)]
+        if self.n_attributes:
+            read.append(attributes)
+        u = self.hidden(jnp.concatenate(read, axis=1))
+        return nnx.relu(self.visual(scaled_tanh(u) if self.n_attributes else nnx.relu(u)))
