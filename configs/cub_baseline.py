@@ -29,7 +29,11 @@ CLOSED = {
     ),
     "sae": ("sae", {}, (("task.l2", LAMBDAS),)),
     "sae_to_semantic": ("sae", {"direction": "visual->semantic"}, (("task.l2", LAMBDAS),)),
-    "amp": ("amp", {}, (("task.l2", LAMBDAS), ("task.neighbours", (3, 5, 10)), ("task.bandwidth", (0.03, 0.1, 0.3)))),
+    "amp": (
+        "amp",
+        {},
+        (("task.l2", (0.1, 1.0, 10.0, 100.0)), ("task.neighbours", (5, 10)), ("task.bandwidth", (0.1, 0.3))),
+    ),
 }
 
 

@@ -101,6 +101,9 @@ class Dataset:
         images = np.sort(np.concatenate([fit, held, val]))
         kept = np.unique(self.labels[images])
         empty = np.array([], np.int64)
+        described = self.descriptions
+        if described is not None:
+            described = described.of(kept).with_words_of(np.searchsorted(kept, np.unique(self.labels[fit])))
         roles = {"trainval": fit, "test_seen": held, "test_unseen": val, "train": empty, "val": empty}
         return Dataset(
             name=self.name,
@@ -112,7 +115,7 @@ class Dataset:
             version=f"{self.version}+val",
             sources=self.sources,
             parts=self.parts,
-            descriptions=None if self.descriptions is None else self.descriptions.of(kept),
+            descriptions=described,
         )
 
     def tables(self, scale: str = "none") -> dict[str, np.ndarray]:

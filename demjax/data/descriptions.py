@@ -36,9 +36,17 @@ class Descriptions:
         """Those of some classes, in this order."""
         rows = [np.arange(self.first[c], self.first[c] + self.count[c]) for c in classes]
         count = self.count[classes]
-        return dataclasses.replace(
-            self, tokens=self.tokens[np.concatenate(rows)], first=np.cumsum(count) - count, count=count
-        )
+        tokens, first = self.tokens[np.concatenate(rows)], np.cumsum(count) - count
+        return dataclasses.replace(self, tokens=tokens, first=first.astype(np.int32), count=count)
+
+    def with_words_of(self, seen: np.ndarray) -> "Descriptions":
+        """The same sentences with the vocabulary of fewer seen classes: other words become unknown."""
+        kept = np.unique(self.of(seen).tokens)
+        kept = kept[kept >= FIRST_WORD]
+        number = np.full(len(self.words) + FIRST_WORD, UNKNOWN, np.int32)
+        number[PADDING], number[kept] = PADDING, np.arange(len(kept)) + FIRST_WORD
+        words = tuple(self.words[i - FIRST_WORD] for i in kept)
+        return dataclasses.replace(self, tokens=number[self.tokens], words=words)
 
 
 def words_of(sentence: str) -> list[str]:

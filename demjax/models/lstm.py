@@ -73,7 +73,7 @@ class DescriptionEncoder(nnx.Module):
     def __call__(self, tokens: Int[Array, "b t"], attributes: Float[Array, "b a"] | None = None) -> Float[Array, "b d"]:
         x, real = self.words(tokens), tokens != PADDING
         read = [self.forward(x, real, False), self.backward(x, real, True)]
-        if self.n_attributes:
+        if self.n_attributes and attributes is not None:
             read.append(attributes)
         u = self.hidden(jnp.concatenate(read, axis=1))
         return nnx.relu(self.visual(scaled_tanh(u) if self.n_attributes else nnx.relu(u)))

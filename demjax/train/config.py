@@ -105,8 +105,9 @@ def quick(config: ConfigDict) -> None:
     """Seconds on a small planted set: does everything run? Says nothing about accuracy."""
     config.data.name, config.data.fold = "planted", "test"
     config.data.planted.update(n_classes=20, n_unseen=5, n_attributes=8, n_features=32, images_per_class=10)
-    if "hidden" in config.task:
-        config.task.hidden = 64
+    for key, size in (("hidden", 64), ("embedding", 8), ("units", 8)):
+        if key in config.task:
+            config.task[key] = size
     config.train.update(epochs=3, passes_per_epoch=2, checkpoint_every=1)
     config.train.batch_size = min(config.train.batch_size, 32)
     config.select.grid = tuple((key, values[:2]) for key, values in config.select.grid[:1])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
+from demjax.checks import UserError
 from demjax.data import synthetic
 from demjax.tasks.dem import dem
 from demjax.train.config import default_config, quick
@@ -103,3 +104,78 @@ def test_the_listed_metrics_are_those_of_the_protocols():
     built = build(config, jax.devices()[:1])
     params = built.task.init(jax.random.key(0))
     assert set(evaluate(built.task, params, built.dataset).metrics) == set(METRICS)
+
+
+def scores_of(gallery, score):
+    """Every score in float64."""
+    x, g = DATASET.features.astype(np.float64), gallery.astype(np.float64)
+    if score == "cosine":
+        return (x / np.linalg.norm(x, axis=1, keepdims=True)) @ (g / np.linalg.norm(g, axis=1, keepdims=True)).T
+    return -np.sqrt(((x[:, None] - g[None]) ** 2).sum(-1))
+
+
+def accuracies(scores, penalty):
+    """U and S with a penalty on seen classes, image by image."""
+    taken = scores - penalty * np.isin(np.arange(15), DATASET.seen)
+    result = []
+    for split in ("test_unseen", "test_seen"):
+        ids = DATASET.splits[split]
+        predicted, truth = taken[ids].argmax(axis=1), DATASET.labels[ids]
+        result.append(np.mean([np.mean(predicted[truth == c] == c) for c in set(truth)]))
+    return result
+
+
+@pytest.mark.parametrize("score", ["euclidean", "cosine"])
+def test_calibration_equals_brute_force(score):
+    task = dem(DATASET, hidden=16, score=score)
+    params = task.init(jax.random.key(0))
+    gallery = np.asarray(task.gallery(params, DATASET, np.arange(15)))
+    every = scores_of(gallery, score)
+    unit = np.sqrt(np.mean(np.var(every[DATASET.splits["trainval"]], axis=1)))
+    for penalty in (-0.7, 0.0, 0.31, 2.5):
+        found = evaluate(task, params, DATASET, Options(penalty={"": penalty})).metrics
+        u, s = accuracies(every, penalty * unit)
+        assert found["gzsl_calibrated/unseen"] == pytest.approx(u)
+        assert found["gzsl_calibrated/seen"] == pytest.approx(s)
+        assert found["gzsl_calibrated/harmonic"] == pytest.approx(2 * u * s / (u + s) if u + s else 0)
+    assert "gzsl/best_penalty" not in found  # the test set is no place to look for it
+
+
+def test_on_the_validation_view_the_best_penalty_is_the_best():
+    view = DATASET.validation_view()
+    task = dem(view, hidden=16)
+    params = task.init(jax.random.key(0))
+    found = evaluate(task, params, view).metrics
+    again = evaluate(task, params, view, Options(penalty={"": found["gzsl/best_penalty"]})).metrics
+    assert again["gzsl_calibrated/harmonic"] == pytest.approx(found["gzsl/best_harmonic"])
+    for penalty in np.linspace(-3, 3, 25):
+        other = evaluate(task, params, view, Options(penalty={"": float(penalty)})).metrics
+        assert other["gzsl_calibrated/harmonic"] <= found["gzsl/best_harmonic"] + 1e-9
+
+
+def test_correction_is_fitted_on_training_images_only():
+    """CSLS by the formula; an answer does not change when other test images do."""
+    task = dem(DATASET, hidden=16, score="cosine")
+    params = task.init(jax.random.key(0))
+    gallery = np.asarray(task.gallery(params, DATASET, np.arange(15)))
+    s = scores_of(gallery, "cosine")
+    bank = np.sort(s[DATASET.splits["trainval"]], axis=0)[-10:].mean(axis=0)
+    corrected = 2 * s - np.sort(s, axis=1)[:, -10:].mean(axis=1)[:, None] - bank[None]
+    found = evaluate(task, params, DATASET, Options(correction="csls")).metrics
+    u, seen = accuracies(corrected, 0.0)
+    assert found["corrected/gzsl/unseen"] == pytest.approx(u) and found["corrected/gzsl/seen"] == pytest.approx(seen)
+    ids = DATASET.splits["test_unseen"]
+    among = DATASET.unseen[corrected[ids][:, DATASET.unseen].argmax(axis=1)]
+    truth = DATASET.labels[ids]
+    assert found["corrected/zsl/top1"] == pytest.approx(np.mean([np.mean(among[truth == c] == c) for c in set(truth)]))
+
+
+def test_a_correction_must_fit_the_score():
+    task = dem(DATASET, hidden=16, score="euclidean")
+    params = task.init(jax.random.key(0))
+    with pytest.raises(
+        UserError, match="'csls' is for cosine scores, task dem answers by euclidean: expected local_sc"
+    ):
+        evaluate(task, params, DATASET, Options(correction="csls"))
+    with pytest.raises(UserError, match="did you mean 'csls'"):
+        evaluate(task, params, DATASET, Options(correction="cslss"))

@@ -1,0 +1,121 @@
+"""The description branch: LSTM by loops, sentences drawn, prototypes as means, and that it learns."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from demjax.checks import UserError
+from demjax.data import load
+from demjax.data.batches import examples
+from demjax.models import DescriptionEncoder
+from demjax.models.lstm import LSTM
+from demjax.tasks import dem_text as module
+from demjax.tasks.dem_text import dem_text
+
+SMALL = dict(n_classes=12, n_unseen=3, n_attributes=6, n_features=20, images_per_class=13)
+SIZES = dict(embedding=5, units=4, hidden=7)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return load("planted", planted=SMALL, descriptions="generated")
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm_by_loops(model, words, phi):
+    """The last h of one sentence [t, e], word by word, in float64."""
+    w, u, b = (np.asarray(x, np.float64) for x in (model.inputs.kernel, model.recurrent.kernel, model.recurrent.bias))
+    h = c = np.zeros(model.n_units)
+    for x in words.astype(np.float64):
+        i, f, o, g = np.split(x @ w + h @ u + b, 4)
+        c = sigmoid(f + 1) * c + sigmoid(i) * phi(g)
+        h = sigmoid(o) * phi(c)
+    return h
+
+
+@pytest.mark.parametrize(("cell", "phi"), [("tanh", np.tanh), ("relu", lambda x: np.maximum(x, 0))])
+def test_both_directions_equal_a_loop_over_real_words(cell, phi):
+    model = LSTM(5, 4, cell=cell, rngs=nnx.Rngs(0))
+    x = np.random.default_rng(0).standard_normal((3, 6, 5)).astype(np.float32)
+    lengths = [6, 2, 1]
+    real = np.arange(6)[None] < np.array(lengths)[:, None]
+    for reverse in (False, True):
+        got = model(jnp.asarray(x), jnp.asarray(real), reverse)
+        for row, n in enumerate(lengths):
+            words = x[row, :n][::-1] if reverse else x[row, :n]
+            np.testing.assert_allclose(got[row], lstm_by_loops(model, words, phi), rtol=1e-4, atol=1e-6)
+
+
+def test_padding_changes_nothing():
+    model = DescriptionEncoder(9, 5, 4, 7, 6, cell="relu", rngs=nnx.Rngs(0))
+    short, long = np.array([[2, 3, 4]]), np.array([[2, 3, 4, 0, 0]])
+    np.testing.assert_allclose(model(jnp.asarray(short)), model(jnp.asarray(long)), rtol=1e-6)
+
+
+def test_prototypes_are_means_over_sentences(dataset, monkeypatch):
+    monkeypatch.setattr(module, "SENTENCES", 7)  # several blocks, classes cut apart
+    task = dem_text(dataset, **SIZES, fused=True)
+    params = task.init(jax.random.key(0))
+    ids = np.array([7, 2])
+    got = task.gallery(params, dataset, ids)
+    model = nnx.merge(nnx.graphdef(_encoder(dataset, fused=True)), params)
+    for row, c in enumerate(ids):
+        own = dataset.descriptions.of(np.array([c])).tokens
+        attributes = jnp.tile(jnp.asarray(dataset.table("sqrt")[c])[None], (len(own), 1))
+        np.testing.assert_allclose(got[row], model(jnp.asarray(own), attributes).mean(axis=0), rtol=1e-4, atol=1e-6)
+
+
+def _encoder(dataset, fused):
+    n_words = len(dataset.descriptions.words) + 2
+    return DescriptionEncoder(
+        n_words, 5, 4, 7, 20, n_attributes=6 if fused else 0, cell="relu", rngs=nnx.Rngs(jax.random.key(0))
+    )
+
+
+def test_the_draw_depends_on_row_and_step_only(dataset):
+    """So a batch on eight devices draws what it draws on one; and always a sentence of the right class."""
+    task = dem_text(dataset, **SIZES)
+    rows = examples(dataset)
+    batch = {k: jnp.asarray(v) for k, v in (rows | task.tables).items()}
+    params = task.init(jax.random.key(0))
+    model = nnx.merge(nnx.graphdef(_encoder(dataset, fused=False)), params)
+    key = jax.random.key(3)
+    ids = jnp.arange(3)
+    part = {k: (batch[k][ids] if k in task.fields else batch[k]) for k in batch} | {"row": ids}
+    losses = [float(task.loss(params, part, k, "data")[2]["fit"]) for k in (key, key, jax.random.key(4))]
+    assert losses[0] == losses[1] != losses[2]
+    one_by_one = 0.0
+    for i in range(3):
+        single = {k: (batch[k][i : i + 1] if k in task.fields else batch[k]) for k in batch}
+        one_by_one += float(task.loss(params, single | {"row": jnp.array([i])}, key, "data")[2]["fit"])
+        sentences = dataset.descriptions.of(np.array([int(rows["label"][i])])).tokens
+        possible = np.sum((np.asarray(model(jnp.asarray(sentences))) - rows["features"][i]) ** 2, axis=1)
+        fit = float(task.loss(params, single | {"row": jnp.array([i])}, key, "data")[2]["fit"])
+        assert np.min(np.abs(possible - fit)) < 1e-3 * fit
+    assert losses[0] == pytest.approx(one_by_one, rel=1e-5)
+
+
+def test_without_descriptions(dataset):
+    with pytest.raises(UserError, match="set data.descriptions"):
+        dem_text(dataclasses.replace(dataset, descriptions=None))
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        (dict(units=0), "task.units is 0"),
+        (dict(cell="rleu"), "did you mean 'relu'"),
+        (dict(score="dot"), "task.score is 'dot'"),
+        (dict(l2=-1.0), "task.l2 is -1"),
+    ],
+)
+def test_bad_settings(dataset, setting, told):
+    with pytest.raises(UserError, match=told):
+        dem_text(dataset, **setting)
