@@ -13,8 +13,8 @@ import numpy as np
 from absl import logging
 
 from demjax.checks import UserError, choose
+from demjax.data import classlists, synthetic, xlsa17
 from demjax.data import descriptions as sentences_of
-from demjax.data import synthetic, xlsa17
 from demjax.data.dataset import Dataset
 
 FOLDS = ("test", "val")
@@ -38,7 +38,7 @@ def load(
       dir: folder with the files; empty means the TFDS manual folder, then the download.
       features: `vgg19` reads vgg19.mat.
       semantics: `att`, `original_att` ... (keys of att_splits.mat) or `sent` (sent_splits.mat); `att+sent`: both.
-      split: `auto`, or the version the split file must be (`ps1`, `ps2`).
+      split: `auto`, or the version the split file must be (`ps1`, `ps2`); TRAIN/TEST with class lists (classlists.py).
       fold: `test` as published, or `val`: a view in which no test image exists.
       descriptions: a file of lines {"class": name, "text": ...}, or `generated` (from the class table); "" for none.
       planted: settings of `synthetic.plant`.
@@ -47,10 +47,14 @@ def load(
       UserError: with what is wrong in which file, and what to do.
     """
     choose("data.fold", fold, dict.fromkeys(FOLDS))
-    choose("data.split", split, dict.fromkeys(("auto", "ps1", "ps2")))
-    dataset = (
-        synthetic.plant(**(planted or {})) if name == "planted" else _from_files(name, dir, features, semantics, split)
-    )
+    folder = Path(dir).expanduser()
+    if name == "planted":
+        dataset = synthetic.plant(**(planted or {}))
+    elif dir and classlists.is_here(folder):
+        dataset = classlists.read(name, folder, semantics, split)
+    else:
+        choose("data.split", split, dict.fromkeys(("auto", "ps1", "ps2")))
+        dataset = _from_files(name, dir, features, semantics, split)
     if descriptions:
         dataset = _described(dataset, descriptions)
     return dataset.validation_view() if fold == "val" else dataset

@@ -35,6 +35,7 @@ from demjax.metrics.curve import gaps as gaps
 from demjax.metrics.curve import gaps_of_scores as gaps_of_scores
 from demjax.metrics.curve import join_gaps as join_gaps
 from demjax.metrics.curve import seen_unseen_curve as seen_unseen_curve
+from demjax.metrics.inputs import check_ks as check_ks
 from demjax.metrics.multilabel import IMAGE_FILTERS as IMAGE_FILTERS
 from demjax.metrics.multilabel import PROTOCOLS as PROTOCOLS
 from demjax.metrics.multilabel import F1AtK as F1AtK

@@ -33,7 +33,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.data.dir = ""  # folder with the .mat files; empty: TFDS manual folder, then the download
     config.data.features = "res101"  # reads res101.mat
     config.data.semantics = "att"  # att | original_att of att_splits.mat, or sent: sent_splits.mat ...
-    config.data.split = "auto"  # auto, or the version the split file must be: ps1 | ps2
+    config.data.split = "auto"  # auto, or the version the split file must be: ps1 | ps2; TRAIN/TEST: two class lists
     config.data.descriptions = ""  # sentences: a file of lines {"class": ..., "text": ...}, or generated
     config.data.fold = "test"  # test, or val: a view of trainval in which no test image exists
     config.data.planted = planted = ConfigDict()  # used by name = planted: see data/synthetic.py
@@ -71,8 +71,10 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.evaluate = ConfigDict()
     config.evaluate.every = 0  # epochs between evaluations on the way; 0: at the end only
     config.evaluate.query_batch = 4096  # images embedded at once
+    config.evaluate.hits = ()  # k, ...: hit@k of the unseen images too, among unseen and among all classes
+    config.evaluate.ties = "lowest_id"  # of hit@k: lowest_id | pessimistic
     config.evaluate.calibrate = (
-        False  # also with a penalty on seen classes, found on validation classes by a second run
+        False  # also with a penalty on seen classes, found by a second run on validation classes
     )
     config.evaluate.correction = ""  # also with a hub correction (csls nnn isf gc nicdm dsl ...), bank: training images
 

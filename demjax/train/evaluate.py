@@ -13,7 +13,7 @@ from demjax import hubness, metrics, reduction
 from demjax.checks import UserError, choose
 from demjax.data import Dataset
 from demjax.hubness import CORRECTIONS, Correction
-from demjax.search import moments, nearest
+from demjax.search import moments, nearest, ranks
 from demjax.tasks import Task
 
 
@@ -23,6 +23,7 @@ class Options(NamedTuple):
     Attributes:
       query_batch: images embedded at once.
       correction: a hub correction of `demjax.hubness`, "" for none; its bank is the seen training images: inductive.
+      hits: k of hit@k, () for none; flat, micro and per class, with the tie rule `ties` (`metrics.TIES`).
       penalty: {"": g, "corrected": g'}: what calibrated stacking takes off the scores of seen classes, in deviations of
         the scores (below), found on validation classes. None: no calibration.
     """
@@ -30,6 +31,8 @@ class Options(NamedTuple):
     query_batch: int = 4096
     correction: str = ""
     penalty: Mapping[str, float] | None = None
+    hits: tuple[int, ...] = ()
+    ties: str = "lowest_id"
 
 
 DEFAULT = Options()
@@ -101,6 +104,22 @@ class _Answers:
         truth = self.dataset.labels[self.dataset.splits[split]]
         return metrics.class_counts(jnp.asarray(predicted), jnp.asarray(truth), len(self.dataset.classes))
 
+    def hits(self, candidates: np.ndarray, name: str) -> dict[str, float]:
+        """hit@k of the unseen test images among `candidates`, one block of images after the other."""
+        data, options = self.dataset, self.options
+        result: dict[str, float] = {}
+        ids, place = data.splits["test_unseen"], np.searchsorted(candidates, data.labels)
+        gallery, found = np.asarray(self.gallery)[candidates], []
+        for start in range(0, len(ids), options.query_batch):
+            some = ids[start : start + options.query_batch]
+            queries = np.asarray(self._embed(data.features[some]))
+            found.append(ranks(queries, gallery, place[some][:, None], self.score, ties=options.ties))
+        counts = metrics.hit_counts(np.concatenate(found), data.labels[ids], options.hits, len(data.classes))
+        for average, suffix in (("micro", ""), ("per_class", "_per_class")):
+            values = metrics.hit_at_k(counts, average)
+            result |= {f"{name}@{k}{suffix}": float(v) for k, v in zip(options.hits, values, strict=True)}
+        return result
+
     def deviation(self) -> float:
         """The unit of penalties: root mean square over training images of the deviation of their scores over the
         classes. It follows the scale of a model, and looks at no test image."""
@@ -120,12 +139,14 @@ def _zsl(answers: _Answers, corrected: bool) -> Evaluation:
     n1 = np.asarray(hubness.k_occurrence(jnp.asarray(ids)[:, None], len(data.unseen)))
     accuracy = np.asarray(counts.correct)[data.unseen] / np.asarray(counts.total)[data.unseen]
     names = [data.classes[c] for c in data.unseen]
+    hits = answers.hits(data.unseen, "zsl/hit") if answers.options.hits and not corrected else {}
     return Evaluation(
         {
             "zsl/top1": metrics.per_class_accuracy(counts),
             "zsl/micro": metrics.micro_accuracy(counts),
             "hubness/n1_skewness": hubness.k_skewness(n1),
-        },
+        }
+        | hits,
         unseen_accuracy=dict(zip(names, accuracy.tolist(), strict=True)),
         n1=dict(zip(names, n1.tolist(), strict=True)),
     )
@@ -145,6 +166,8 @@ def _gzsl(answers: _Answers, corrected: bool) -> Evaluation:
         "gzsl/seen_micro": metrics.micro_accuracy(seen),
         "gzsl/ausuc": metrics.ausuc(curve),
     }
+    if answers.options.hits and not corrected:
+        result |= answers.hits(np.arange(len(answers.dataset.classes)), "gzsl/hit")
     unit = answers.deviation()
     if answers.dataset.is_validation_view:  # here, and only here, the best penalty may be looked for
         best = metrics.best_harmonic(curve)
@@ -191,6 +214,9 @@ def evaluate(task: Task, params: Any, dataset: Dataset, options: Options = DEFAU
     Raises:
       UserError: an unknown correction, or one for another score than the task's.
     """
+    choose("evaluate.ties", options.ties, metrics.TIES)
+    if options.hits:
+        metrics.check_ks(options.hits)
     if options.correction:
         method = choose("evaluate.correction", options.correction, CORRECTIONS)
         if method.score != task.score:

@@ -70,7 +70,7 @@ def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, sta
     params, epoch, seconds = (_solved if run.task.solve else _trained)(run, folder, checkpoints, say, train)
     penalty = _penalty(run, folder, say)
     begun = time.perf_counter()
-    evaluation = evaluate(run.task, params, run.dataset, _options(run.config, penalty))
+    evaluation = evaluate(run.task, params, run.dataset, options_of(run.config, penalty))
     done = time.perf_counter()
     if run.task.solve:
         write_records(folder, [{"epoch": epoch} | dict(evaluation.metrics)])
@@ -110,8 +110,10 @@ def _solved(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool) 
     return params, run.config.train.epochs, time.perf_counter() - begun
 
 
-def _options(config: ConfigDict, penalty: dict[str, float] | None = None) -> Options:
-    return Options(config.evaluate.query_batch, config.evaluate.correction, penalty)
+def options_of(config: ConfigDict, penalty: dict[str, float] | None = None) -> Options:
+    """How a run evaluates."""
+    given = config.evaluate
+    return Options(given.query_batch, given.correction, penalty, tuple(given.hits), given.ties)
 
 
 def _penalty(run: Run, folder: Path, say) -> dict[str, float] | None:
@@ -161,7 +163,7 @@ def _train(run: Run, state: TrainState, seconds: float, folder: Path, checkpoint
             seconds += took
             last = number == config.train.epochs
             if config.evaluate.every and (last or number % config.evaluate.every == 0):
-                values |= evaluate(run.task, state.params, run.dataset, _options(config)).metrics
+                values |= evaluate(run.task, state.params, run.dataset, options_of(config)).metrics
             # The line first: killed in between, the epoch is trained and told again; the other way round it
             # would be missing for ever.
             reporter.epoch(number, number * run.steps_per_epoch, took, values)

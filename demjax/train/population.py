@@ -22,7 +22,8 @@ from demjax.progress import duration
 from demjax.train.checkpoint import Checkpoints
 from demjax.train.config import flatten
 from demjax.train.epoch import TrainState
-from demjax.train.evaluate import Options, evaluate
+from demjax.train.evaluate import evaluate
+from demjax.train.loop import options_of
 from demjax.train.members import (
     MEMBERS,
     Population,
@@ -147,8 +148,7 @@ def _report(
             continue
         begun = time.perf_counter()
         penalty = penalties[i] if penalties else None
-        options = Options(config.evaluate.query_batch, config.evaluate.correction, penalty)
-        evaluation = evaluate(run.task, params, run.dataset, options)
+        evaluation = evaluate(run.task, params, run.dataset, options_of(config, penalty))
         own = folder / MEMBERS / f"{i:03d}"
         own.mkdir(parents=True, exist_ok=True)
         write_json(own / "config.json", json.loads(json.dumps(flatten(config))))

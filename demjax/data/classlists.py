@@ -1,0 +1,116 @@
+"""Large sets, as of ImageNet: arrays in .npy files, and lists of class names that say what is trained and tested.
+
+A folder holds
+
+    features.npy    [n, d] float32, mapped and not loaded: it may be larger than memory
+    labels.npy      [n] integers, 0-based rows of the class table
+    classes.txt     c names, one a line
+    NAME.npy        [c, a] float32, a class table: `--config.data.semantics=NAME`
+    lists/NAME.txt  names of classes, one a line: 800 and 200 of ILSVRC2010, 1000 and 360, 2hops, 3hops, all ...
+
+and `--config.data.split=TRAIN/TEST` names two of the lists. A tenth of the images of every training class is test_seen.
+Images of classes in neither list are left out, so are these classes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from demjax.checks import UserError, listed
+from demjax.data import splits as splits_lib
+from demjax.data.dataset import Dataset
+from demjax.data.npy import open_npy
+
+SEEN_SHARE = 0.1
+
+
+def is_here(folder: Path) -> bool:
+    """Whether a folder has this layout."""
+    return (folder / "features.npy").is_file()
+
+
+def read(name: str, folder: Path, semantics: str, split: str) -> Dataset:
+    """The set with the classes of both lists.
+
+    Raises:
+      UserError: a missing file, shapes that do not fit, names that are unknown, doubled or in both lists, a class
+        without images.
+    """
+    train_list, slash, test_list = split.partition("/")
+    known = sorted(p.stem for p in (folder / "lists").glob("*.txt"))
+    if not slash or train_list not in known or test_list not in known:
+        raise UserError(
+            f"data.split is {split!r}: expected TRAIN/TEST, two of the lists in {folder / 'lists'}: {', '.join(known)}"
+        )
+    features, names = open_npy(folder / "features.npy"), names_in(folder / "classes.txt")
+    labels = _labels(folder / "labels.npy", len(features), len(names))
+    table = open_npy(folder / f"{semantics}.npy")
+    if table.ndim != 2 or len(table) != len(names):
+        raise UserError(
+            f"{folder / semantics}.npy has shape {table.shape}: expected one row for each of the {len(names)} classes "
+            f"of {folder / 'classes.txt'}"
+        )
+    number = {name: i for i, name in enumerate(names)}
+    seen, unseen = (_ids(folder / "lists" / f"{part}.txt", number) for part in (train_list, test_list))
+    both = np.intersect1d(seen, unseen)
+    if len(both):
+        shared = listed(names[i] for i in both)
+        raise UserError(f"lists {train_list} and {test_list} share {len(both)} classes: {shared}")
+    kept = np.union1d(seen, unseen)
+    images = np.flatnonzero(np.isin(labels, kept))
+    own = np.searchsorted(kept, labels[images])  # rows of the smaller class table
+    of_seen = np.isin(labels[images], seen)
+    trainval, test_seen = splits_lib.hold_out(np.flatnonzero(of_seen), own, SEEN_SHARE, seed=0)
+    roles = {"trainval": trainval, "test_seen": test_seen, "test_unseen": np.flatnonzero(~of_seen)}
+    classes = tuple(names[i] for i in kept)
+    folds = splits_lib.clean_folds(roles, own, classes, None)
+    return Dataset(
+        name=name,
+        features=features if len(images) == len(features) else features[images],
+        labels=own,
+        classes=classes,
+        semantics=np.asarray(table[kept]),
+        splits=roles | folds,
+        version=split,
+        sources={"features": "features.npy", "semantics": f"{semantics}.npy"},
+    )
+
+
+def names_in(path: Path) -> list[str]:
+    """The names in a text file, one a line; each once.
+
+    Raises:
+      UserError: no such file, not UTF-8, or a name that stands twice.
+    """
+    try:
+        names = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected one class name a line") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    if len(set(names)) < len(names):
+        doubled = sorted({n for n in names if names.count(n) > 1}) if len(names) < 10_000 else ["(too many to look)"]
+        raise UserError(f"{path} has names that stand twice: {listed(doubled)}")
+    return names
+
+
+def _ids(path: Path, number: dict[str, int]) -> np.ndarray:
+    names = names_in(path)
+    unknown = [name for name in names if name not in number]
+    if unknown:
+        raise UserError(f"{path} has {len(unknown)} names that are in no class table: {listed(unknown)}")
+    return np.array(sorted(number[name] for name in names))
+
+
+def _labels(path: Path, n_images: int, n_classes: int) -> np.ndarray:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected {n_images} integers, 0-based rows of the class table")
+    try:
+        labels = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{path}: not an array of numbers, or damaged ({error})") from None
+    if labels.shape != (n_images,) or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"{path}: {labels.dtype} {labels.shape}: expected {n_images} integers, one for each image")
+    if labels.size and (labels.min() < 0 or labels.max() >= n_classes):
+        raise UserError(f"{path}: labels from {labels.min()} to {labels.max()}: expected 0 to {n_classes - 1}")
+    return labels.astype(np.int64)

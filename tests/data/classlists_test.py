@@ -1,0 +1,117 @@
+"""Sets by class lists: joined by name, larger than memory, twenty thousand classes."""
+
+import numpy as np
+import pytest
+
+from demjax.data import load
+from demjax.tasks.linear import ridge
+from demjax.train.evaluate import Options, evaluate
+
+NAMES = [f"n{i:05d}" for i in range(12)]
+
+
+def write(folder, *, n_classes=12, per_class=10, d=6, a=4, lists=None, seed=0):
+    """Prototypes are linear in the class table; image i is of class i % n_classes."""
+    rng = np.random.default_rng(seed)
+    names = [f"n{i:05d}" for i in range(n_classes)]
+    table = rng.standard_normal((n_classes, a)).astype(np.float32)
+    labels = np.arange(n_classes * per_class) % n_classes
+    prototypes = table @ rng.standard_normal((a, d))
+    features = prototypes[labels] + 0.5 * rng.standard_normal((len(labels), d))
+    np.save(folder / "features.npy", features.astype(np.float32))
+    np.save(folder / "labels.npy", labels)
+    np.save(folder / "wv.npy", table)
+    (folder / "classes.txt").write_text("\n".join(names) + "\n")
+    (folder / "lists").mkdir()
+    for name, ids in (lists or {"train": range(8), "2hops": (11, 9), "all": (8, 9, 10, 11)}).items():
+        (folder / "lists" / f"{name}.txt").write_text("".join(names[i] + "\n" for i in ids))
+    return features.astype(np.float32), labels, table
+
+
+def test_the_lists_choose_classes_and_images(tmp_path):
+    features, labels, table = write(tmp_path)
+    data = load("MINE", dir=str(tmp_path), semantics="wv", split="train/2hops")
+    assert data.classes == (*NAMES[:8], "n00009", "n00011") and data.version == "train/2hops"
+    assert [data.classes[c] for c in data.unseen] == ["n00009", "n00011"]
+    for image in data.splits["test_unseen"][[0, 5, -1]]:
+        original = NAMES.index(data.classes[data.labels[image]])
+        rows = np.flatnonzero((features == data.features[image]).all(axis=1))
+        assert len(rows) == 1 and labels[rows[0]] == original
+    np.testing.assert_array_equal(data.semantics, table[[*range(8), 9, 11]])
+    assert len(data.splits["trainval"]) == 72 and len(data.splits["test_seen"]) == 8
+    view = load("MINE", dir=str(tmp_path), semantics="wv", split="train/all", fold="val")
+    assert set(view.classes) <= set(NAMES[:8])
+
+
+def test_with_every_class_in_a_list_features_stay_a_map(tmp_path):
+    write(tmp_path)
+    data = load("MINE", dir=str(tmp_path), semantics="wv", split="train/all")
+    assert isinstance(data.features, np.memmap)
+
+
+@pytest.mark.parametrize("ties", ["lowest_id", "pessimistic"])
+def test_hits_equal_a_full_sort(tmp_path, ties):
+    write(tmp_path)
+    data = load("MINE", dir=str(tmp_path), semantics="wv", split="train/all")
+    task = ridge(data, l2=1.0)
+    params = task.solve()
+    params = {"weights": params["weights"].at[:, 3:].set(0)}  # and some ties
+    found = evaluate(task, params, data, Options(query_batch=7, hits=(1, 2, 3), ties=ties)).metrics
+    gallery = data.semantics.astype(np.float64) @ np.asarray(params["weights"], np.float64)
+    for name, candidates in (("zsl", data.unseen), ("gzsl", np.arange(12))):
+        hits = {1: [], 2: [], 3: []}
+        for image in data.splits["test_unseen"]:
+            distance = np.linalg.norm(data.features[image] - gallery[candidates], axis=1)
+            own = distance[list(candidates).index(data.labels[image])]
+            for k in hits:
+                hits[k].append((distance < own - 1e-6).sum() + 1 <= k)
+        for k in hits:
+            assert found[f"{name}/hit@{k}"] == pytest.approx(np.mean(hits[k]))
+            per_class = [np.mean(np.array(hits[k])[data.labels[data.splits["test_unseen"]] == c]) for c in data.unseen]
+            assert found[f"{name}/hit@{k}_per_class"] == pytest.approx(np.mean(per_class))
+    assert found["zsl/hit@1_per_class"] == pytest.approx(found["zsl/top1"])
+
+
+def test_twenty_thousand_classes(tmp_path):
+    """The size of ImageNet-21K's full list, on a planted set."""
+    n, seen = 20_842, 1000
+    write(tmp_path, n_classes=n, per_class=2, d=12, a=6, lists={"1k": range(seen), "all": range(seen, n)})
+    data = load("MINE", dir=str(tmp_path), semantics="wv", split="1k/all")
+    assert len(data.unseen) == n - seen
+    task = ridge(data, l2=1e-3)
+    params = task.solve()
+    ks = (1, 5, 10, 20)
+    found = evaluate(task, params, data, Options(hits=ks)).metrics
+    gallery = data.semantics @ np.asarray(params["weights"])
+    some = data.splits["test_unseen"][::100]
+    distance = np.linalg.norm(data.features[some][:, None] - gallery[None], axis=2)
+    ahead = distance < distance[np.arange(len(some)), data.labels[some]][:, None]
+    for name, candidates in (("zsl", data.unseen), ("gzsl", np.arange(n))):
+        place = 1 + ahead[:, candidates].sum(axis=1)
+        for k in ks:  # of 397 images, of all 39,684: within four standard deviations
+            assert found[f"{name}/hit@{k}"] == pytest.approx(np.mean(place <= k), abs=0.1)
+    assert 0.02 < found["zsl/hit@1"] < found["zsl/hit@5"] < found["zsl/hit@20"] < 0.98
+
+
+@pytest.mark.parametrize(
+    ("spoil", "split", "told"),
+    [
+        (None, "auto", "expected TRAIN/TEST, two of the lists in"),
+        (None, "train/3hops", "2hops, all, train"),
+        (lambda f: (f / "lists" / "all.txt").write_text("n00003\nn00009\n"), "train/all", "share 1 classes: n00003"),
+        (lambda f: (f / "lists" / "all.txt").write_text("n00009\nemu\n"), "train/all", "in no class table: emu"),
+        (lambda f: (f / "lists" / "all.txt").write_text("n00009\nn00009\n"), "train/all", "stand twice: n00009"),
+        (lambda f: (f / "labels.npy").unlink(), "train/all", "labels.npy: no such file"),
+        (lambda f: np.save(f / "labels.npy", np.zeros(120)), "train/all", "labels.npy: float64 (120,): expected 120"),
+        (lambda f: np.save(f / "labels.npy", np.full(120, 12)), "train/all", "expected 0 to 11"),
+        (lambda f: np.save(f / "labels.npy", np.array([None] * 120)), "train/all", "not an array of numbers"),
+        (lambda f: np.save(f / "wv.npy", np.zeros((3, 2), np.float32)), "train/all", "for each of the 12 classes"),
+        (lambda f: (f / "classes.txt").unlink(), "train/all", "classes.txt: no such file"),
+    ],
+)
+def test_bad_folders(tmp_path, refused, spoil, split, told):
+    write(tmp_path)
+    if spoil:
+        spoil(tmp_path)
+    with refused(told):
+        load("MINE", dir=str(tmp_path), semantics="wv", split=split)
