@@ -19,43 +19,7 @@ from demjax.train.config import default_config, variant
 def get_config(arg=""):
     config = default_config()
     config.data.name = "CUB"
-    forms = {"released": released, "hinge": hinge, "to_semantic": to_semantic}
-    return variant(config, arg, forms | {"to_semantic_hinge": to_semantic_hinge})
-
-
-def hinge(config):
-    """The ranking loss of the ablation, over the seen classes; margin and the rest to be selected."""
-    config.task.update(loss="hinge", l2=1e-3)
-    config.train.update(batching="examples", batch_size=256, passes_per_epoch=2, epochs=10)
-    config.select.grid = (
-        ("task.margin", (1.0, 10.0, 100.0)),
-        ("task.l2", (1e-4, 1e-2)),
-        ("optimizer.learning_rate", (1e-4, 1e-3)),
-    )
-    config.select.seeds = 1
-
-
-def to_semantic(config):
-    """The other direction: images into the semantic space."""
-    config.task.update(direction="visual->semantic", l2=1e-4)
-    config.train.update(batching="examples", batch_size=256, passes_per_epoch=2, epochs=10)
-    config.select.grid = (
-        ("task.l2", (1e-6, 1e-5, 1e-4, 1e-3)),
-        ("task.score", ("cosine", "euclidean")),
-        ("optimizer.learning_rate", (1e-4, 1e-3)),
-    )
-    config.select.seeds = 1
-
-
-def to_semantic_hinge(config):
-    """Both changes of the ablation."""
-    to_semantic(config)
-    config.task.loss = "hinge"
-    config.select.grid = (
-        ("task.margin", (0.1, 1.0, 10.0)),
-        ("task.l2", (1e-6, 1e-4)),
-        ("optimizer.learning_rate", (1e-4, 1e-3)),
-    )
+    return variant(config, arg, {"released": released})
 
 
 def released(config):

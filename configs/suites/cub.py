@@ -43,9 +43,9 @@ def get_suite():
         Row("dem", "cub.py", published=published("dem"), selected=validated),
         Row("dem_sentences", "cub.py", {"data.semantics": "sent"}, selected=validated),
         Row("dem_fused", "cub.py", {"data.semantics": "att+sent"}, selected=validated),
-        Row("dem_hinge", "cub.py:hinge"),
-        Row("dem_to_semantic", "cub.py:to_semantic"),
-        Row("dem_to_semantic_hinge", "cub.py:to_semantic_hinge"),
+        Row("dem_hinge", "cub_ablation.py:hinge"),
+        Row("dem_to_semantic", "cub_ablation.py:to_semantic"),
+        Row("dem_to_semantic_hinge", "cub_ablation.py:to_semantic_hinge"),
     ]
     ladder = {
         "mlp": {},

@@ -1,0 +1,93 @@
+"""A suite on a planted set: rows run and resume, the table says what was measured, and the order that fails is named."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from demjax import tables
+from demjax.checks import UserError
+from demjax.train import suite_table
+from demjax.train.suite import Row, Suite, config_of, correction_for, load_python, run_suite
+from demjax.train.suite_table import publish, remarks
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SMALL = {
+    "data.name": "planted",
+    "data.planted.n_classes": 20,
+    "data.planted.n_unseen": 5,
+    "data.planted.n_features": 24,
+    "data.planted.images_per_class": 10,
+    "log.tensorboard": False,
+}
+DEM = {"task.hidden": 16, "train.epochs": 2, "train.passes_per_epoch": 3}
+ROWS = (
+    Row("dem", "cub.py", DEM, selected="elsewhere", published={"zsl/top1": 51.7}, note="the paper's own"),
+    Row("ridge", "cub_baseline.py:ridge", {"select.grid": (("task.l2", (0.1, 10.0)),)}),
+)
+SUITE = Suite("A planted suite", ROWS, ("nobody has published this",))
+
+
+def test_runs_and_resumes_and_publishes(tmp_path):
+    said = []
+    reports = run_suite(SUITE, CONFIGS, tmp_path, changes=SMALL, seeds=2, say=said.append)
+    assert {name: len(own) for name, own in reports.items()} == {"dem": 2, "ridge": 1}
+    dem = reports["dem"][0]["metrics"]
+    assert "gzsl_calibrated/harmonic" in dem and "corrected/gzsl_calibrated/harmonic" in dem
+    assert reports["ridge"][0]["config"]["task.l2"] in (0.1, 10.0)
+
+    said.clear()
+    again = run_suite(SUITE, CONFIGS, tmp_path, changes=SMALL, seeds=2, only=["ridge"], say=said.append)
+    assert again["ridge"][0]["metrics"] == reports["ridge"][0]["metrics"] and list(again) == ["ridge"]
+    assert any("selected before" in line for line in said) and not any(line.startswith("setting") for line in said)
+
+    markdown = publish(SUITE, reports, tmp_path, published=True)
+    assert "51.7 / - / - / -" in markdown and "nobody has published this" in markdown and "±" in markdown
+    assert "DEM above ridge in H" in markdown and "selected on validation classes" in markdown
+    rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [row[0] for row in rows] == ["method", "dem", "ridge"] and len({len(r) for r in rows}) == 1
+    assert json.loads((tmp_path / "table.json").read_text())["dem"]["metrics"][1] == reports["dem"][1]["metrics"]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG") and not (tmp_path / "hubs.png").exists()
+
+
+def row(**metrics):
+    return [{"metrics": metrics}]
+
+
+def test_an_order_that_does_not_hold_is_said():
+    told = remarks({"dem": row(**{"zsl/top1": 0.5}), "dem_hinge": row(**{"zsl/top1": 0.6})})
+    assert told == ["DEM: least squares above hinge in T1: does **not** hold (50.00 against 60.00)."]
+    assert remarks({"dem": row(**{"zsl/top1": 0.5})}) == []
+
+
+def test_undefined_numbers_are_a_dash():
+    assert suite_table.row_numbers([{"metrics": {"a": 0.5}}, {"metrics": {"a": None}}], "a") is None
+    assert suite_table.row_numbers([{"metrics": {"a": 0.25}}, {"metrics": {"a": 0.75}}], "a") == pytest.approx(
+        (50, 100 * (2 * 0.25**2) ** 0.5)
+    )
+
+
+def test_every_row_of_the_suite_has_a_config():
+    suite = load_python(CONFIGS / "suites" / "cub.py").get_suite()
+    assert len({row.name for row in suite.rows}) == len(suite.rows) >= 30
+    for one in suite.rows:
+        config = config_of(one, CONFIGS, {"data.features": "vgg19"})
+        assert config.data.features == "vgg19"
+        assert one.selected != "here" or config.select.grid
+
+
+@pytest.mark.parametrize("score", ["cosine", "euclidean", "dot"])
+def test_corrections_fit(score):
+    assert correction_for(score) == {"cosine": "csls", "euclidean": "nicdm", "dot": ""}[score]
+
+
+def test_mistakes(tmp_path, capsys):
+    with pytest.raises(UserError, match="did you mean 'dem'"):
+        run_suite(SUITE, CONFIGS, tmp_path, changes=SMALL, seeds=1, only=["dmm"])
+    with pytest.raises(UserError, match="unknown key 'data.nam': did you mean 'data.name'"):
+        run_suite(SUITE, CONFIGS, tmp_path, changes={"data.nam": "x"}, seeds=1)
+    assert tables.main(["--suite", str(tmp_path / "none.py")]) == 1
+    assert tables.main(["--suite", str(CONFIGS / "suites" / "cub.py"), "--set", "data.dir"]) == 1
+    told = capsys.readouterr().err
+    assert "none.py: no such file" in told and "expected KEY=VALUE" in told
