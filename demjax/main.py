@@ -31,9 +31,10 @@ _WORKDIR = flags.DEFINE_string(
 _MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "eval", "select"],
+    ["train", "eval", "select", "best"],
     "train: to the last epoch, then evaluate. eval: the newest checkpoint as it is. "
-    "select: try config.select.grid on validation classes, never on test images.",
+    "select: try config.select.grid on validation classes, never on test images. "
+    "best: select, then train the winner on all of trainval.",
 )
 
 
@@ -45,10 +46,10 @@ def main(argv: list[str]) -> None:
     workdir = _WORKDIR.value or f"runs/{_default_name()}"
     from demjax.train.loop import train_and_evaluate  # JAX starts here, not for --help
     from demjax.train.population import train_population
-    from demjax.train.select import select
+    from demjax.train.select import select, select_and_train
 
-    if _MODE.value == "select":
-        select(_CONFIG.value, workdir)
+    if _MODE.value in ("select", "best"):
+        (select if _MODE.value == "select" else select_and_train)(_CONFIG.value, workdir)
     elif _CONFIG.value.population.seeds and _MODE.value == "train":
         train_population(_CONFIG.value, workdir)
     else:

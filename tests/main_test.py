@@ -47,7 +47,7 @@ def test_first_command_and_again(tmp_path):
             "no setting 'train.epoch': did you mean 'train.epochs'?",
         ),
         (["--config=configs/cub.py", "--config.train.epochs=many"], "config.train.epochs=many"),
-        (["--config=configs/cub.py", "--mode=trian"], "<train|eval|select>"),
+        (["--config=configs/cub.py", "--mode=trian"], "<train|eval|select|best>"),
         (["--confg=configs/cub.py"], "Did you mean: config"),
         (["--config=configs/cub.py:quick", "extra"], "unexpected argument 'extra'"),
         (["--config=configs/cub.py:quick", "--config.task.hidden=-1"], "task.hidden is -1: expected a number >= 0"),

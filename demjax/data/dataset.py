@@ -75,7 +75,7 @@ class Dataset:
     @property
     def is_validation_view(self) -> bool:
         """Whether this is a view without any test image, where settings may be looked for."""
-        return self.version.endswith("+val")
+        return "+val" in self.version
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -86,15 +86,18 @@ class Dataset:
             "splits": _digest(self.classes, *(v for _, v in sorted(self.splits.items()))),
         } | ({} if self.descriptions is None else {"descriptions": _digest(self.descriptions.tokens)})
 
-    def validation_view(self, share: float = 0.2, seed: int = 0) -> "Dataset":
+    def validation_view(self, share: float = 0.2, seed: int = 0, fold: int = 1) -> "Dataset":
         """This set as if nothing beyond trainval existed: no test image, no unseen class, in no array.
 
         The val classes play the unseen ones; of the train classes `share` of the images of each class play
-        test_seen. Settings chosen here have not met the test. Seed-independent unless asked.
+        test_seen. Settings chosen here have not met the test. Seed-independent unless asked. Folds beyond the first
+        hold out as many seen classes, drawn by the SHA-256 of their names.
 
         Reference: Le Cacheux, Le Borgne & Crucianu 2018, on choosing parameters for generalised ZSL.
         """
         train, val = self.splits["train"], self.splits["val"]
+        if fold > 1:
+            train, val = splits_lib.other_fold(np.union1d(train, val), self.labels, self.classes, val, fold)
         if len(train) == 0 or len(val) == 0:
             raise UserError(f"{self.name} has {len(train)} train and {len(val)} val images: no validation fold")
         fit, held = splits_lib.hold_out(train, self.labels, share, seed, self.classes)
@@ -112,7 +115,7 @@ class Dataset:
             classes=tuple(self.classes[c] for c in kept),
             semantics=self.semantics[kept],
             splits={role: np.searchsorted(images, ids) for role, ids in roles.items()},
-            version=f"{self.version}+val",
+            version=f"{self.version}+val" + (str(fold) if fold > 1 else ""),
             sources=self.sources,
             parts=self.parts,
             descriptions=described,

@@ -17,7 +17,7 @@ from demjax.data import classlists, synthetic, xlsa17
 from demjax.data import descriptions as sentences_of
 from demjax.data.dataset import Dataset
 
-FOLDS = ("test", "val")
+FOLDS = {"test": 0, "val": 1, "val2": 2, "val3": 3}
 
 
 def load(
@@ -39,14 +39,14 @@ def load(
       features: `vgg19` reads vgg19.mat.
       semantics: `att`, `original_att` ... (keys of att_splits.mat) or `sent` (sent_splits.mat); `att+sent`: both.
       split: `auto`, or the version the split file must be (`ps1`, `ps2`); TRAIN/TEST with class lists (classlists.py).
-      fold: `test` as published, or `val`: a view in which no test image exists.
+      fold: `test` as published, or `val`: a view in which no test image exists; `val2`, `val3`: with other classes.
       descriptions: a file of lines {"class": name, "text": ...}, or `generated` (from the class table); "" for none.
       planted: settings of `synthetic.plant`.
 
     Raises:
       UserError: with what is wrong in which file, and what to do.
     """
-    choose("data.fold", fold, dict.fromkeys(FOLDS))
+    number = choose("data.fold", fold, FOLDS)
     folder = Path(dir).expanduser()
     if name == "planted":
         dataset = synthetic.plant(**(planted or {}))
@@ -57,7 +57,7 @@ def load(
         dataset = _from_files(name, dir, features, semantics, split)
     if descriptions:
         dataset = _described(dataset, descriptions)
-    return dataset.validation_view() if fold == "val" else dataset
+    return dataset.validation_view(fold=number) if number else dataset
 
 
 def _described(dataset: Dataset, descriptions: str) -> Dataset:

@@ -46,6 +46,16 @@ def clean_folds(
     return {"train": trainval[~is_val], "val": trainval[is_val]}
 
 
+def other_fold(
+    trainval: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], val: np.ndarray, fold: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(train, val) with as many held-out classes as `val` has, drawn by the SHA-256 of fold and name."""
+    seen = np.unique(labels[trainval])
+    by_hash = sorted(seen, key=lambda c: hashlib.sha256(f"{fold} {classes[c]}".encode()).hexdigest())
+    is_val = np.isin(labels[trainval], by_hash[: len(np.unique(labels[val]))])
+    return trainval[~is_val], trainval[is_val]
+
+
 def hold_out(
     ids: np.ndarray, labels: np.ndarray, share: float, seed: int, classes: tuple[str, ...] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.data.semantics = "att"  # att | original_att of att_splits.mat, or sent: sent_splits.mat ...
     config.data.split = "auto"  # auto, or the version the split file must be: ps1 | ps2; TRAIN/TEST: two class lists
     config.data.descriptions = ""  # sentences: a file of lines {"class": ..., "text": ...}, or generated
-    config.data.fold = "test"  # test, or val: a view of trainval in which no test image exists
+    config.data.fold = "test"  # test, or val (val2, val3): a view of trainval in which no test image exists
     config.data.planted = planted = ConfigDict()  # used by name = planted: see data/synthetic.py
     planted.n_classes = 100
     planted.n_unseen = 25
@@ -84,6 +84,8 @@ def default_config(task: str = "dem") -> ConfigDict:
         ("task.score", ("cosine", "euclidean")),
         ("optimizer.learning_rate", (1e-3, 3e-3)),
     )
+    config.select.samples = 0  # some of the combinations, drawn at random; 0: all of them
+    config.select.folds = 1  # of held-out classes, 1 to 3; results are averaged
     config.select.objective = "gzsl/harmonic"
     config.select.seeds = 3
 
@@ -160,7 +162,9 @@ def check_config(config: ConfigDict) -> None:
         ("evaluate.every", 0, False),
         ("evaluate.query_batch", 1, False),
         ("select.seeds", 1, False),
+        ("select.samples", 0, False),
         ("population.seeds", 0, False),
     ):
         in_range(key, flatten(config)[key], low, open_low=open_low)
+    in_range("select.folds", config.select.folds, 1, 3)
     in_range("seed", config.seed, 0, 2**32 - 1)  # a key has 32 bits: a larger seed would repeat a smaller one

@@ -16,14 +16,17 @@ from demjax.train.loop import loud_only, train_and_evaluate
 from demjax.train.report import read_records
 from demjax.train.workdir import write_json
 
+FOLDS = ("val", "val2", "val3")
+
 
 def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None] = print) -> dict[str, Any]:
     """Trains every setting of `config.select.grid` on the validation view; picks setting and epoch.
 
-    Every epoch is evaluated, so the number of epochs is selected with the rest: the (setting, epoch) with
-    the best mean of `select.objective` over `select.seeds` seeds wins, the earlier epoch on ties. Where the learning
-    rate follows a schedule only the last epoch counts: a shorter run would be another schedule. All runs keep their own
-    folder below `workdir` and resume like any other.
+    All combinations of the grid, or `select.samples` of them drawn at random. Every epoch is evaluated, so the number
+    of epochs is selected with the rest: the (setting, epoch) with the best mean of `select.objective` over
+    `select.seeds` seeds and `select.folds` folds of held-out classes wins, the earlier epoch on ties. Where the
+    learning rate follows a schedule only the last epoch counts: a shorter run would be another schedule. All runs keep
+    their own folder below `workdir` and resume like any other.
 
     Returns:
       What selection.json holds: the winner, and every setting with its curve over the epochs.
@@ -34,15 +37,15 @@ def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None
     workdir = Path(workdir).expanduser()
     settings = list(_settings(config))
     for setting in settings:  # all of them before the first hour is spent
-        check_config(_on_validation(config, setting, 0))
+        check_config(_on_validation(config, setting, 0, "val"))
     choose("select.objective", config.select.objective, dict.fromkeys((*METRICS, *ON_VALIDATION)))
     tried: list[dict[str, Any]] = []
     for number, setting in enumerate(settings, start=1):
         say(f"setting {number}/{len(settings)}: {' '.join(_flags(setting))}")
         curves = []
-        for seed in range(config.select.seeds):
-            folder = workdir / f"{number:03d}-seed{seed}"
-            train_and_evaluate(_on_validation(config, setting, seed), folder, say=loud_only(say))
+        for fold, seed in itertools.product(FOLDS[: config.select.folds], range(config.select.seeds)):
+            folder = workdir / f"{number:03d}-seed{seed}{fold.removeprefix('val')}"
+            train_and_evaluate(_on_validation(config, setting, seed, fold), folder, say=loud_only(say))
             curves.append(_curve(folder, config.select.objective))
         curve = np.mean(curves, axis=0)
         epochs = _best_epoch(curve, setting.get("optimizer.schedule", config.optimizer.schedule))
@@ -50,7 +53,11 @@ def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None
         tried.append({"setting": setting, "epochs": epochs, "value": value, "curve": curve.tolist()})
         say(f"  {config.select.objective} {100 * value:.1f} after epoch {epochs} of {len(curve)}")
     winner = max(tried, key=lambda row: row["value"])
-    about = {"objective": config.select.objective, "seeds": config.select.seeds, "fold": "val"}
+    about = {
+        "objective": config.select.objective,
+        "seeds": config.select.seeds,
+        "folds": list(FOLDS[: config.select.folds]),
+    }
     selection = {"winner": winner, **about, "tried": tried}
     write_json(workdir / "selection.json", selection)
     say(f"selected: {' '.join(_flags(winner['setting']))} --config.train.epochs={winner['epochs']}")
@@ -72,17 +79,35 @@ def _settings(config: ConfigDict) -> Iterator[dict[str, Any]]:
     for key in grid:
         if key not in known:
             raise UserError(f"select.grid has an unknown key {key!r}: {did_you_mean(key, known)}")
-    for values in itertools.product(*grid.values()):
+    every = list(itertools.product(*grid.values()))
+    if 0 < config.select.samples < len(every):
+        drawn = np.random.default_rng(config.seed).choice(len(every), config.select.samples, replace=False)
+        every = [every[i] for i in np.sort(drawn)]
+    for values in every:
         yield dict(zip(grid, values, strict=True))
 
 
-def _on_validation(config: ConfigDict, setting: dict[str, Any], seed: int) -> ConfigDict:
+def select_and_train(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """`select`, then the winner trained on all of trainval, in `workdir`/best; its report.
+
+    Raises:
+      UserError: as `select`.
+    """
+    workdir = Path(workdir).expanduser()
+    winner = select(config, workdir, say=say)["winner"]
+    best = copy.deepcopy(config)
+    best.update_from_flattened_dict(winner["setting"])
+    best.train.epochs = winner["epochs"]
+    return train_and_evaluate(best, workdir / "best", say=say)
+
+
+def _on_validation(config: ConfigDict, setting: dict[str, Any], seed: int, fold: str) -> ConfigDict:
     changed = copy.deepcopy(config)
     try:
         changed.update_from_flattened_dict(setting)
     except TypeError as error:  # ml_collections: a value of another type than the default
         raise UserError(f"select.grid: {' '.join(_flags(setting))}: {error}") from None
-    changed.data.fold, changed.seed, changed.evaluate.every = "val", seed, 1
+    changed.data.fold, changed.seed, changed.evaluate.every = fold, seed, 1
     changed.select.grid = ()  # a folder belongs to its setting, not to the grid around it
     changed.train.checkpoint_every = changed.train.epochs
     return changed

@@ -3,9 +3,12 @@ import json
 import pytest
 
 from demjax.checks import UserError
+from demjax.data import load
 from demjax.train import select as select_module
 from demjax.train.config import default_config, quick
-from demjax.train.select import select
+from demjax.train.select import select, select_and_train
+
+PLANTED = dict(n_classes=20, n_unseen=5, n_attributes=8, n_features=32, images_per_class=10)
 
 
 def tiny(**changes):
@@ -84,3 +87,40 @@ def test_with_a_schedule_only_the_last_epoch_counts(tmp_path, monkeypatch):
     grid = (("optimizer.schedule", ("constant",)),)
     selection = select(tiny(**{"optimizer.schedule": "cosine", "select.grid": grid}), tmp_path, say=lambda line: None)
     assert selection["winner"]["epochs"] == 2
+
+
+def test_one_flag_selects_and_trains(tmp_path):
+    report = select_and_train(tiny(**{"select.grid": (("task.l2", (0.0, 100.0)),)}), tmp_path, say=lambda line: None)
+    winner = json.loads((tmp_path / "selection.json").read_text())["winner"]
+    assert report["provenance"]["fold"] == "test" and report["provenance"]["epoch"] == winner["epochs"]
+    assert report["config"]["task.l2"] == winner["setting"]["task.l2"]
+    assert json.loads((tmp_path / "best" / "report.json").read_text()) == report
+
+
+def test_folds_hold_out_other_classes_and_are_averaged(tmp_path, monkeypatch):
+    folds = []
+    monkeypatch.setattr(
+        select_module, "train_and_evaluate", lambda config, *args, **kwargs: folds.append(config.data.fold)
+    )
+    monkeypatch.setattr(select_module, "_curve", lambda folder, objective: [0.1 * len(folds)])
+    selection = select(
+        tiny(**{"select.folds": 3, "select.grid": (("task.l2", (0.1,)),)}), tmp_path, say=lambda line: None
+    )
+    assert folds == ["val", "val2", "val3"] and selection["winner"]["value"] == pytest.approx(0.2)
+    views = [load("planted", planted=PLANTED, fold=fold) for fold in folds]
+    held_out = [{view.classes[c] for c in view.unseen} for view in views]
+    assert len({frozenset(h) for h in held_out}) == 3 and len({len(h) for h in held_out}) == 1
+    whole = load("planted", planted=PLANTED)
+    for view in views:
+        assert view.is_validation_view and not set(view.classes) & {whole.classes[c] for c in whole.unseen}
+
+
+def test_random_search_draws_some_of_the_grid(tmp_path, monkeypatch):
+    monkeypatch.setattr(select_module, "train_and_evaluate", lambda *args, **kwargs: None)
+    monkeypatch.setattr(select_module, "_curve", lambda folder, objective: [0.1])
+    grid = (("task.l2", (0.1, 0.2, 0.3)), ("optimizer.learning_rate", (1e-3, 2e-3, 3e-3)))
+    tried = [
+        [row["setting"] for row in select(config, tmp_path, say=lambda line: None)["tried"]]
+        for config in (tiny(**{"select.grid": grid, "select.samples": 4, "seed": seed}) for seed in (0, 0, 1))
+    ]
+    assert tried[0] == tried[1] != tried[2] and len({str(s) for s in tried[0]}) == 4

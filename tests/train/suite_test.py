@@ -1,4 +1,4 @@
-"""A suite on a planted set: rows run and resume, the table says what was measured, and the order that fails is named."""
+"""A suite on a planted set: rows run and resume, the table says what was measured, and which order fails."""
 
 import csv
 import json
