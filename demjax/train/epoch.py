@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
@@ -36,15 +37,20 @@ class TrainState(NamedTuple):
     key: jax.Array
 
 
-def init_state(task: Task, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-    """Fresh parameters and optimiser state."""
+def state_maker(task: Task, optimizer: optax.GradientTransformation) -> Callable[[Any], TrainState]:
+    """Seed (uint32) -> fresh parameters and optimiser state, compiled once for all seeds."""
 
-    def build():
+    def build(seed):
         init_key, run_key = jax.random.split(jax.random.key(seed))
         params = task.init(init_key)
         return TrainState(params, optimizer.init(params), jnp.int32(0), jax.random.key_data(run_key))
 
-    return jax.jit(build)()
+    return jax.jit(build)
+
+
+def init_state(task: Task, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """Fresh parameters and optimiser state."""
+    return state_maker(task, optimizer)(np.uint32(seed))
 
 
 def batch_order(key: jax.Array, n_rows: int, batch_size: int, width: int) -> jax.Array:

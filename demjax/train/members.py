@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from demjax.checks import UserError, did_you_mean
 from demjax.mesh import DATA_AXIS
 from demjax.train.config import check_config
-from demjax.train.epoch import TrainState, init_state, run_steps
+from demjax.train.epoch import TrainState, run_steps, state_maker
 from demjax.train.optimizer import make_optimizer
 from demjax.train.run import Run, build
 
@@ -30,12 +30,13 @@ class Member(NamedTuple):
 
 
 class Population(NamedTuple):
-    """A run of many members: the parts they share, and [m] numbers by name for those they do not."""
+    """A run of many members: what they share, [m] numbers by name for what they do not, fresh states by seed."""
 
     run: Run
     members: list[Member]
     numbers: dict[str, np.ndarray]
     mesh: Mesh
+    fresh: Callable[[Any], TrainState]
 
     @property
     def padded(self) -> int:
@@ -61,22 +62,21 @@ def build_population(config: ConfigDict, devices: Sequence[jax.Device] | None) -
                 f"population.settings has {key!r}, in which members cannot differ: {did_you_mean(key, allowed)}"
             )
     members = [
-        Member(seed, dict(zip(grid, values, strict=True)))
-        for values in itertools.product(*grid.values())
+        Member(seed, dict(zip(grid, combination, strict=True)))
+        for combination in itertools.product(*grid.values())
         for seed in range(config.population.seeds)
     ]
     if not members:
         raise UserError(f"population has {config.population.seeds} seeds and settings {grid}: expected a member")
     for member in members:
         check_config(member_config(config, member))
-    numbers = {"learning_rate": [m.setting.get(RATE, config.optimizer.learning_rate) for m in members]}
-    numbers |= {n: [m.setting.get(f"task.{n}", config.task[n]) for m in members] for n in run.task.numbers}
+    values = {"learning_rate": [m.setting.get(RATE, config.optimizer.learning_rate) for m in members]}
+    values |= {n: [m.setting.get(f"task.{n}", config.task[n]) for m in members] for n in run.task.numbers}
     steps = run.steps_per_epoch * config.train.epochs
     unit = make_optimizer(total_steps=steps, **(config.optimizer.to_dict() | {"learning_rate": 1.0}))
     mesh = Mesh(np.array(devices[: len(members)]).reshape(-1, 1), (MEMBERS, DATA_AXIS))
-    return Population(
-        run._replace(optimizer=unit), members, {k: np.array(v, np.float32) for k, v in numbers.items()}, mesh
-    )
+    numbers = {name: np.array(of_members, np.float32) for name, of_members in values.items()}
+    return Population(run._replace(optimizer=unit), members, numbers, mesh, state_maker(run.task, unit))
 
 
 def member_config(config: ConfigDict, member: Member) -> ConfigDict:
@@ -118,8 +118,7 @@ def compile_population(population: Population) -> Callable:
 
 def initial_states(population: Population) -> TrainState:
     """The states of all members, stacked, on their devices."""
-    run = population.run
-    states = [init_state(run.task, run.optimizer, m.seed) for m in with_padding(population.members, population.padded)]
+    states = [population.fresh(np.uint32(m.seed)) for m in with_padding(population.members, population.padded)]
     own = NamedSharding(population.mesh, PartitionSpec(MEMBERS))
     return jax.tree.map(lambda *x: jax.device_put(jnp.stack(x), own), *states)
 
