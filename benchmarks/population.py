@@ -6,7 +6,7 @@
 A member is the attribute branch of DEM at the size of the released CUB script on 1024-d features: 312 -> 700 -> 1024,
 100 images a step, Adam, L2 on all parameters; 64 learning rates. Contestants train every member for the same number
 of steps from fresh weights. PyTorch eager loops over the members with fused Adam; torch.func.vmap stacks them and steps
-all at once with a hand-written Adam on stacked tensors, as its documentation does for ensembles; all its members see the
+all at once with a hand-written Adam on stacked tensors, as its documentation does; all its members see the
 same batches. Seconds for all members; the ratios stand last.
 """
 

@@ -81,7 +81,7 @@ def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, sta
         seconds={"train": seconds, "evaluate": done - begun, "total": done - started},
         provenance=provenance(run, epoch),
         bayes=run.dataset.bayes,
-        best_on_test=best_evaluated(folder, epoch) if run.config.data.fold == "test" else None,
+        best_on_test=None if run.task.solve or run.dataset.is_validation_view else best_evaluated(folder, epoch),
     )
     say(table(report))
     picture = draw_to(folder, report)

@@ -149,7 +149,7 @@ def table(report: Mapping[str, Any]) -> str:
         skew = values.get("hubness/n1_skewness")
         cells.append("-" if skew is None else f"{skew:.2f}")
         lines.append(f"{name:<{width}}" + "".join(f"{c:>10}" for c in cells))
-    return "\n".join([*lines, *_classes(report)])
+    return "\n".join([*lines, *_hits(report["metrics"]), *_classes(report)])
 
 
 def _variants(metrics: Mapping[str, float]) -> list[tuple[str, dict[str, float]]]:
@@ -164,6 +164,17 @@ def _variants(metrics: Mapping[str, float]) -> list[tuple[str, dict[str, float]]
             same = {k: v for k, v in own.items() if k.startswith(("zsl/", "hubness/"))}
             rows.append((f"{label}, calibrated".removeprefix(", "), calibrated | same))
     return rows
+
+
+def _hits(metrics: Mapping[str, float]) -> list[str]:
+    """hit@k of unseen images, micro averages, one line for each set of candidates."""
+    lines = []
+    for protocol, among in (("zsl", "unseen classes"), ("gzsl", "all classes")):
+        found = {k: v for k, v in metrics.items() if k.startswith(f"{protocol}/hit@") and k[-1].isdigit()}
+        if found:
+            told = ", ".join(f"{k.partition('/')[2]} {_percent(v)}" for k, v in found.items())
+            lines.append(f"unseen images among {among}: {told}")
+    return lines
 
 
 def _classes(report: Mapping[str, Any], most: int = 3) -> list[str]:

@@ -9,6 +9,7 @@ from demjax.data import synthetic
 from demjax.tasks.dem import dem
 from demjax.train.config import default_config, quick
 from demjax.train.evaluate import METRICS, Options, evaluate
+from demjax.train.loop import train_and_evaluate
 from demjax.train.run import build
 
 DATASET = synthetic.plant(n_classes=15, n_unseen=6, n_attributes=6, n_features=20, images_per_class=11)
@@ -179,3 +180,14 @@ def test_a_correction_must_fit_the_score():
         evaluate(task, params, DATASET, Options(correction="csls"))
     with pytest.raises(UserError, match="did you mean 'csls'"):
         evaluate(task, params, DATASET, Options(correction="cslss"))
+
+
+def test_hits_are_told(tmp_path):
+    config = default_config()
+    quick(config)
+    config.evaluate.hits, config.log.tensorboard = (1, 3), False
+    said = []
+    report = train_and_evaluate(config, tmp_path, devices=jax.devices()[:1], say=said.append)
+    table = next(line for line in said if "unseen images among" in line)
+    assert f"unseen classes: hit@1 {100 * report['metrics']['zsl/micro']:.1f}, hit@3" in table
+    assert report["metrics"]["gzsl/hit@1"] == pytest.approx(report["metrics"]["gzsl/unseen_micro"])
