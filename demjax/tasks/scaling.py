@@ -27,7 +27,7 @@ def feature_scaler(dataset: Dataset, how: str) -> Callable[[jax.Array], jax.Arra
     if how == "none":
         return jnp.asarray
     if how == "unit":
-        return unit_rows
+        return lambda x: unit_rows(jnp.asarray(x))
     train = dataset.features[dataset.splits["trainval"]]
     mean, std = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
     mean, std = mean.astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)

@@ -1,0 +1,150 @@
+"""Class normalisation against NumPy in float64: network, loss, one step, and what unseen classes may not do."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from demjax.checks import UserError
+from demjax.data import synthetic
+from demjax.data.batches import examples
+from demjax.mesh import data_mesh, replicate
+from demjax.models.class_norm import standardise
+from demjax.tasks.class_norm import class_norm
+from demjax.train.epoch import Plan, compile_epoch, init_state
+from demjax.train.evaluate import evaluate
+from demjax.train.optimizer import make_optimizer
+
+DATA = synthetic.plant(n_classes=24, n_unseen=6, n_attributes=6, n_features=20, images_per_class=13)
+A = DATA.semantics / np.linalg.norm(DATA.semantics, axis=1, keepdims=True) * np.sqrt(6)
+LAYERS = ("first", "second", "visual")
+
+
+def weights_of(params):
+    return [np.asarray(params[layer][name][...], np.float64) for layer in LAYERS for name in ("kernel", "bias")]
+
+
+def normal(h, of, divide_by):
+    v = of.var(axis=0, ddof=1) + 1e-5
+    return {"none": h, "std": (h - of.mean(0)) / np.sqrt(v), "variance": (h - of.mean(0)) / v}[divide_by]
+
+
+def forward(w, classes, seen, divide_by="std"):
+    h, of = (np.maximum(x @ w[0] + w[1], 0) @ w[2] + w[3] for x in (classes, seen))
+    h, of = np.maximum(normal(h, of, divide_by), 0), np.maximum(normal(of, of, divide_by), 0)
+    return np.maximum(normal(h, of, divide_by) @ w[4] + w[5], 0)
+
+
+def numpy_loss(w, x, label, scale=25.0, divide_by="std"):
+    p = forward(w, A[DATA.seen], A[DATA.seen], divide_by)
+    cos = (x / np.linalg.norm(x, axis=1, keepdims=True)) @ (p / np.linalg.norm(p, axis=1, keepdims=True)).T
+    logits = scale * cos
+    truth = np.searchsorted(DATA.seen, label)
+    return np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(x)), truth])
+
+
+def test_standardisation_is_batch_norm_with_the_unbiased_variance():
+    h = np.random.default_rng(0).standard_normal((9, 4)) * [1, 5, 0.1, 3] + 2
+    got = np.asarray(standardise(jnp.asarray(h, jnp.float32), jnp.asarray(h, jnp.float32), "std"))
+    np.testing.assert_allclose(got, (h - h.mean(0)) / np.sqrt(h.var(0, ddof=1) + 1e-5), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got.mean(axis=0), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("divide_by", ["std", "variance", "none"])
+def test_prototypes_and_loss_equal_numpy(divide_by):
+    task = class_norm(DATA, hidden=8, divide_by=divide_by)
+    params = task.init(jax.random.key(1))
+    w = weights_of(params)
+    ids = np.array([5, 0, 20])
+    expected = forward(w, A[ids], A[DATA.seen], divide_by)
+    np.testing.assert_allclose(task.gallery(params, DATA, ids), expected, rtol=1e-3, atol=1e-5)
+    rows = examples(DATA)
+    batch = {k: jnp.asarray(v) for k, v in (rows | task.tables).items()}
+    total, count, _ = task.loss(params, batch, None, "data")
+    x, label = rows["features"][:-1].astype(np.float64), rows["label"][:-1]
+    assert float(count) == len(x)
+    assert float(total / count) == pytest.approx(numpy_loss(w, x, label, divide_by=divide_by), rel=1e-4)
+
+
+def test_first_steps_of_coupled_adam_equal_numpy():
+    """Gradients by central differences of the float64 loss; weight decay joins them before Adam."""
+    task = class_norm(DATA, hidden=3)
+    optimizer = make_optimizer(name="adam", learning_rate=1e-2, total_steps=10, weight_decay=0.05)
+    mesh = data_mesh(jax.devices()[:1])
+    state = replicate(init_state(task, optimizer, 0), mesh)
+    w = weights_of(state.params)
+    rows = examples(DATA)
+    n = len(rows["weight"]) - 1
+    x, label = rows["features"][:-1].astype(np.float64), rows["label"][:-1]
+    epoch = compile_epoch(task, optimizer, mesh, Plan(n, n, passes=2))
+    state, _ = epoch(state, replicate({k: rows[k] for k in task.fields}, mesh), replicate(dict(task.tables), mesh))
+    m, v = [np.zeros_like(p) for p in w], [np.zeros_like(p) for p in w]
+    for step in (1, 2):
+        grads = []
+        for i, p in enumerate(w):
+            g = np.zeros_like(p)
+            for j in np.ndindex(p.shape):
+                up, down = ([q.copy() for q in w] for _ in range(2))
+                up[i][j] += 1e-6
+                down[i][j] -= 1e-6
+                g[j] = (numpy_loss(up, x, label) - numpy_loss(down, x, label)) / 2e-6
+            grads.append(g + 0.05 * p)
+        for i, g in enumerate(grads):
+            m[i], v[i] = 0.9 * m[i] + 0.1 * g, 0.999 * v[i] + 0.001 * g * g
+            w[i] = w[i] - 1e-2 * (m[i] / (1 - 0.9**step)) / (np.sqrt(v[i] / (1 - 0.999**step)) + 1e-8)
+    for got, want in zip(weights_of(state.params), w, strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-4)
+
+
+def test_unseen_classes_do_not_change_prototypes():
+    """Statistics of unseen classes would be transductive."""
+    task = class_norm(DATA, hidden=8)
+    params = task.init(jax.random.key(0))
+    everyone = np.asarray(task.gallery(params, DATA, np.arange(24)))
+    np.testing.assert_allclose(
+        task.gallery(params, DATA, DATA.unseen[:1]), everyone[DATA.unseen[:1]], rtol=1e-4, atol=1e-6
+    )
+    changed = DATA.semantics.copy()
+    changed[DATA.unseen[1:]] *= -7
+    other = class_norm(dataclasses.replace(DATA, semantics=changed), hidden=8)
+    same = np.setdiff1d(np.arange(24), DATA.unseen[1:])
+    np.testing.assert_allclose(other.gallery(params, DATA, same), everyone[same], rtol=1e-4, atol=1e-6)
+
+
+def test_the_last_layer_starts_with_the_variance_of_equation_10():
+    task = class_norm(dataclasses.replace(DATA, features=np.tile(DATA.features, (1, 20))), hidden=300)
+    kernel = weights_of(task.init(jax.random.key(0)))[4]
+    assert kernel.shape == (300, 400)
+    assert kernel.var() == pytest.approx(1 / (300 * 400), rel=0.02)
+    usual = class_norm(DATA, hidden=300, output_init="default")
+    assert weights_of(usual.init(jax.random.key(0)))[4].var() == pytest.approx(1 / (3 * 300), rel=0.1)
+
+
+def test_it_learns_and_beats_nothing_learned():
+    task = class_norm(DATA, hidden=64)
+    optimizer = make_optimizer(name="adam", learning_rate=5e-3, total_steps=60)
+    mesh = data_mesh(jax.devices()[:1])
+    rows = examples(DATA)
+    epoch = compile_epoch(task, optimizer, mesh, Plan(len(rows["weight"]) - 1, 64, passes=20))
+    state = replicate(init_state(task, optimizer, 0), mesh)
+    before = evaluate(task, state.params, DATA).metrics
+    state, losses = epoch(state, {k: rows[k] for k in task.fields}, dict(task.tables))
+    after = evaluate(task, state.params, DATA).metrics
+    assert losses["loss"][-1] < losses["loss"][0] / 2
+    assert after["gzsl/seen"] > before["gzsl/seen"] + 0.2 and after["zsl/top1"] > 1.5 / 6
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        (dict(hidden=0), "task.hidden is 0"),
+        (dict(scale=0.0), "task.scale is 0"),
+        (dict(divide_by="var"), "task.divide_by is 'var'"),
+        (dict(output_init="he"), "task.output_init is 'he'"),
+    ],
+)
+def test_bad_settings(setting, told):
+    with pytest.raises(UserError, match=told):
+        class_norm(DATA, **setting)
