@@ -51,12 +51,8 @@ def test_cvc_and_its_learned_scale():
     assert mean_loss(task, params) == pytest.approx(loss, rel=1e-3)
 
     def of_scale(scale):
-        batch = {
-            "features": jnp.asarray(UNIT_X, jnp.float32),
-            "label": jnp.asarray(LABELS),
-            "weight": jnp.ones(len(UNIT_X)),
-        }
-        return task.loss(params | {"scale": scale}, batch | task.tables, None, "data")[0]
+        batch = {k: jnp.asarray(v) for k, v in (examples(DATA) | dict(task.tables)).items()}
+        return task.loss(params | {"scale": scale}, batch, None, "data")[0]
 
     assert abs(float(jax.grad(of_scale)(jnp.float32(10.0)))) > 1e-4
 
