@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from demjax.checks import UserError
+from demjax.data.batches import examples
 from demjax.tasks.networks import ba, cmt, cvc
 from tests.tasks.planted import DATA, LABELS, SEEN, TRUTH, UNIT_A, UNIT_X, all_scores, mean_loss, unit
 
