@@ -36,6 +36,9 @@ PY
 XLA_FLAGS="--xla_gpu_enable_command_buffer=+WHILE" "$python" benchmarks/dem_step.py --device gpu --rounds 20 \
   --json "$out/dem_step_command_buffer.json" | tee "$out/dem_step_command_buffer.txt"
 
+# Populations: vmapped members against single runs, PyTorch eager and torch.func.vmap, and the share of the memory traffic.
+"$python" benchmarks/population.py --device gpu --passes 20 --json "$out/population.json" | tee "$out/population.txt"
+
 # Search: certified results on the GPU equal float64, and the share of the product rate.
 "$python" - <<'PY' 2>&1 | tee "$out/search.txt"
 import numpy as np
