@@ -4,8 +4,8 @@ r"""CUB-200-2011 with class-normalised DEM: a scaled cosine softmax over the see
 
 FOLDER holds res101.mat (another file by --config.data.features=vgg19) and att_splits.mat. The hyper-parameters are
 those of the authors' notebook, but for batches of 64 instead of 256 images and 10 passes instead of 50: selected, as
-the scale of the logits, on validation classes (--mode=select). `:mlp` is its network without its three steps, with the switches of the ladder:
-task.semantics_scale, task.divide_by, task.output_init.
+the scale of the logits, on validation classes (--mode=select). `:mlp` is its network without its three steps, with the
+switches of the ladder: task.semantics_scale, task.divide_by, task.output_init.
 """
 
 from demjax.train.config import default_config, variant
