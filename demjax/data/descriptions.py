@@ -124,12 +124,12 @@ DEGREES: Mapping[float, str] = {0.75: "always", 0.4: "often", 0.15: "sometimes"}
 
 
 def generate(
-    table: np.ndarray, per_class: int = 40, told: int = 8, seed: int = 0, names: Iterable[str] | None = None
+    table: np.ndarray, per_class: int = 40, told: int = 14, seed: int = 0, names: Iterable[str] | None = None
 ) -> list[list[str]]:
     """Generated captions: sentences that list some attributes of a class, not sentences anybody wrote.
 
-    "the bird often has attribute17 and always has attribute203 ...": `told` attributes, drawn in proportion to their
-    values, each with the degree to which the class has it. They carry what the table says, in the form of text.
+    "often attribute17, always attribute203, ...": `told` attributes, drawn in proportion to their values, each with the
+    degree to which the class has it. They carry what the table says, in the form of text.
 
     Args:
       table: [c, a] attributes >= 0.
@@ -147,7 +147,7 @@ def generate(
         of_class = []
         for _ in range(per_class):
             chosen = rng.choice(len(row), min(told, len(row)), replace=False, p=probability)
-            of_class.append(" and ".join(f"{_degree(float(row[j]))} {known[j]}" for j in chosen))
+            of_class.append(", ".join(f"{_degree(float(row[j]))} {known[j]}" for j in chosen))
         sentences.append(of_class)
     return sentences
 
