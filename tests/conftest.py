@@ -11,6 +11,9 @@ _PREPARED = tempfile.TemporaryDirectory(prefix="demjax-tests-")
 os.environ["TFDS_DATA_DIR"] = _PREPARED.name  # nothing goes to the home folder
 tempfile.tempdir = os.environ["TMPDIR"] = _PREPARED.name  # TFDS leaves an empty folder for every builder
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Both processes of a run share what they compile: most tests build the same small programs.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{_PREPARED.name}/compiled")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 
 import jax  # noqa: E402
 
