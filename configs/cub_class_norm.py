@@ -17,9 +17,9 @@ def get_config(arg=""):
     config.train.update(batching="examples", batch_size=64, passes_per_epoch=2, epochs=5)
     config.optimizer.update(name="adam", learning_rate=5e-4, schedule="step", weight_decay=1e-4)
     config.select.grid = (
-        ("train.batch_size", (64, 256)),
-        ("train.passes_per_epoch", (2, 4)),
-        ("task.scale", (16.0, 25.0)),
+        ("train.passes_per_epoch", (2, 3)),
+        ("task.semantics_dropout", (0.0, 0.1, 0.2)),
+        ("task.features_power", (1.0, 0.75, 0.5)),
     )
     return variant(config, arg, {"mlp": mlp})
 

@@ -34,6 +34,25 @@ def read_reports(workdirs: Iterable[str]) -> list[dict[str, Any]]:
     return [_read(folder) for workdir in workdirs for folder in _members(Path(workdir))]
 
 
+def _finished_before(suite: Any, workdir: Path, reports: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Rows that an earlier command finished on the same images and splits: `--only` adds to a table."""
+    data = _images(next(iter(reports.values())))
+    found = {}
+    for name in (row.name for row in suite.rows if row.name not in reports):
+        try:
+            own = read_reports([str(workdir / name / "runs")])
+        except UserError:
+            continue  # never run, or not to its end
+        if _images(own) == data:
+            found[name] = own
+    return found
+
+
+def _images(reports: list[dict[str, Any]]) -> tuple[str, str]:
+    told = reports[0]["provenance"]["fingerprints"]
+    return told["features"], told["splits"]
+
+
 def _members(workdir: Path) -> list[Path]:
     return sorted(p for p in (workdir / "members").glob("*") if p.is_dir()) or [workdir]
 
@@ -103,7 +122,9 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--suite", help="a file with get_suite(), as configs/suites/cub.py")
     parser.add_argument("--workdir", default="runs/suite", help="of the suite (default runs/suite)")
     parser.add_argument("--seeds", type=int, default=5, help="of every trained row (default 5)")
-    parser.add_argument("--only", nargs="+", default=[], metavar="ROW", help="some of the rows")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="ROW", help="some of the rows; the table keeps what else is done"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all rows")
     parser.add_argument("--published", action="store_true", help="the paper's numbers beside ours: same features only")
     return parser.parse_args(argv)
@@ -135,7 +156,9 @@ def main(argv: list[str]) -> int:
             folder = file.resolve().parents[1]
             changes = _changes(given.set)
             reports = run_suite(suite, folder, workdir, changes=changes, seeds=given.seeds, only=given.only)
-            print(publish(suite, reports, workdir, published=given.published))
+            print(
+                publish(suite, reports | _finished_before(suite, workdir, reports), workdir, published=given.published)
+            )
         elif given.workdirs:
             print(over_seeds(read_reports(given.workdirs)))
         else:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -119,38 +119,26 @@ def _class_and_text(path: Path, number: int, line: str) -> tuple[str, str]:
     return name, text
 
 
-# How strongly an attribute is told, by its share of the largest value it has in any class.
-DEGREES: Mapping[float, str] = {0.75: "always", 0.4: "often", 0.15: "sometimes"}
-
-
 def generate(
-    table: np.ndarray, per_class: int = 40, told: int = 14, seed: int = 0, names: Iterable[str] | None = None
+    table: np.ndarray, per_class: int = 40, told: int = 28, seed: int = 0, names: Iterable[str] | None = None
 ) -> list[list[str]]:
     """Generated captions: sentences that list some attributes of a class, not sentences anybody wrote.
 
-    "often attribute17, always attribute203, ...": `told` attributes, drawn in proportion to their values, each with the
-    degree to which the class has it. They carry what the table says, in the form of text.
+    "attribute17, attribute203, ...": `told` different attributes, drawn in proportion to their values relative to the
+    largest of any class. How often a class is said to have an attribute tells what the table says of it.
 
     Args:
       table: [c, a] attributes >= 0.
       per_class: sentences of each class.
-      told: attributes in a sentence.
+      told: attributes in a sentence, which has as many words; DEM reads 30 words.
       seed: of the draws.
       names: of the attributes; default attribute1, attribute2 ...
     """
     rng = np.random.default_rng(seed)
     known = list(names) if names else [f"attribute{j + 1}" for j in range(table.shape[1])]
-    share = np.maximum(table, 0) / np.maximum(table.max(axis=0, keepdims=True), 1e-12)
+    share = np.maximum(table, 0) / np.maximum(table.max(axis=0, keepdims=True), 1e-12) + 1e-9
     sentences = []
-    for row in share:
-        probability = (row + 1e-9) / (row + 1e-9).sum()
-        of_class = []
-        for _ in range(per_class):
-            chosen = rng.choice(len(row), min(told, len(row)), replace=False, p=probability)
-            of_class.append(", ".join(f"{_degree(float(row[j]))} {known[j]}" for j in chosen))
-        sentences.append(of_class)
+    for row in share / share.sum(axis=1, keepdims=True):
+        drawn = [rng.choice(len(row), min(told, len(row)), replace=False, p=row) for _ in range(per_class)]
+        sentences.append([", ".join(known[j] for j in chosen) for chosen in drawn])
     return sentences
-
-
-def _degree(share: float) -> str:
-    return next((word for least, word in DEGREES.items() if share >= least), "rarely")

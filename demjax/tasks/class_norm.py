@@ -13,6 +13,10 @@ The published notebook keeps running averages of the statistics for the time aft
 are in every forward pass anyway, so evaluation takes their statistics from the final parameters: the limit of those
 averages, with nothing to settle and no state beside the parameters. Unseen classes never enter them.
 
+Two more switches, both off by default and not of that paper: `semantics_dropout` hides a share of the class table in
+every step, so that prototypes lean on many attributes (Srivastava et al. 2014), and `features_power` keeps a few large
+features from deciding the cosine: x becomes sign(x) |x|^p (Perronnin, Sanchez & Mensink, ECCV 2010).
+
 Batch fields: features [b, d], label [b], weight [b]; tables: semantics [c, a], seen [s], scale.
 Protocols: ZSL and generalised ZSL.
 """
@@ -26,6 +30,7 @@ from demjax import losses
 from demjax.checks import choose, in_range
 from demjax.data.dataset import Dataset
 from demjax.models import DIVIDE_BY, OUTPUT_INIT, ClassNormEncoder
+from demjax.tasks.scaling import dropout, signed_power
 from demjax.tasks.task import Task
 
 
@@ -37,6 +42,8 @@ def class_norm(
     divide_by: str = "std",
     output_init: str = "class_norm",
     scale: int | float = 25.0,
+    semantics_dropout: int | float = 0.0,
+    features_power: int | float = 1.0,
 ) -> Task:
     """Builds the task for the widths of `dataset`.
 
@@ -47,12 +54,16 @@ def class_norm(
       divide_by: what standardisation divides by: `std`, `variance` (the notebook), or `none` for no standardisation.
       output_init: `class_norm`, eq. (10), or `default`.
       scale: gamma^2 of the logits, > 0.
+      semantics_dropout: share of the class table hidden in a training step, the rest scaled up; in [0, 0.9].
+      features_power: p of the features, in (0, 1]; 1 leaves them as they are.
 
     Raises:
       UserError: a setting out of range or unknown.
     """
     in_range("task.hidden", hidden, 1)
     in_range("task.scale", scale, 0, open_low=True)
+    in_range("task.semantics_dropout", semantics_dropout, 0, 0.9)
+    in_range("task.features_power", features_power, 0, 1, open_low=True)
     choose("task.divide_by", divide_by, dict.fromkeys(DIVIDE_BY))
     choose("task.output_init", output_init, dict.fromkeys(OUTPUT_INIT))
     semantics, seen = dataset.table(semantics_scale), dataset.seen
@@ -64,10 +75,11 @@ def class_norm(
     graph = nnx.graphdef(nnx.eval_shape(lambda: encoder(jax.random.key(0))))
 
     def loss(params, batch, key, axis):
-        del key, axis
-        classes = batch["semantics"][batch["seen"]]
+        del axis
+        classes = dropout(key, batch["semantics"][batch["seen"]], semantics_dropout)
         prototypes = nnx.merge(graph, params)(classes, classes)
-        logits = batch["scale"] * (losses.unit_rows(batch["features"]) @ losses.unit_rows(prototypes).T)
+        features = signed_power(batch["features"], features_power)
+        logits = batch["scale"] * (losses.unit_rows(features) @ losses.unit_rows(prototypes).T)
         truth = jnp.searchsorted(batch["seen"], batch["label"])
         total = jnp.sum(batch["weight"] * losses.softmax_cross_entropy(logits, truth))
         return total, jnp.sum(batch["weight"]), {}
@@ -83,6 +95,6 @@ def class_norm(
         numbers=("scale",),
         init=lambda key: nnx.state(encoder(key), nnx.Param),
         loss=loss,
-        queries=lambda params, features: features,
+        queries=lambda params, features: signed_power(features, features_power),
         gallery=gallery,
     )

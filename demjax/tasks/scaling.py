@@ -1,4 +1,4 @@
-"""How image features enter a system that is not trained in their own space."""
+"""How image features and class vectors enter a system: scaled, flattened, hidden in part."""
 
 from collections.abc import Callable
 
@@ -32,3 +32,18 @@ def feature_scaler(dataset: Dataset, how: str) -> Callable[[jax.Array], jax.Arra
     mean, std = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
     mean, std = mean.astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
     return lambda x: (x - mean[None]) / std[None]
+
+
+def signed_power(x: jax.Array, power: float) -> jax.Array:
+    """sign(x) |x|^power of every entry, power in (0, 1]: flattens what a few large entries dominate.
+
+    Reference: Perronnin, Sanchez & Mensink 2010, "Improving the Fisher kernel", power normalisation.
+    """
+    return x if power == 1 else jnp.sign(x) * jnp.abs(x) ** power
+
+
+def dropout(key: jax.Array, x: jax.Array, share: float) -> jax.Array:
+    """x with about `share` of its entries at 0, the others divided by 1 - share; share below 1."""
+    if share == 0:
+        return x
+    return jnp.where(jax.random.bernoulli(key, 1 - share, x.shape), x / (1 - share), 0.0)

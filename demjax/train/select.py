@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from demjax.checks import UserError, choose, did_you_mean
-from demjax.train.config import check_config, flatten
+from demjax.checks import UserError, choose, did_you_mean, listed
+from demjax.train.config import check_config, config_hash, flatten
 from demjax.train.evaluate import METRICS, ON_VALIDATION
 from demjax.train.loop import loud_only, train_and_evaluate
 from demjax.train.report import read_records
@@ -53,15 +54,36 @@ def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None
         tried.append({"setting": setting, "epochs": epochs, "value": value, "curve": curve.tolist()})
         say(f"  {config.select.objective} {100 * value:.1f} after epoch {epochs} of {len(curve)}")
     winner = max(tried, key=lambda row: row["value"])
-    about = {
-        "objective": config.select.objective,
-        "seeds": config.select.seeds,
-        "folds": list(FOLDS[: config.select.folds]),
-    }
-    selection = {"winner": winner, **about, "tried": tried}
+    selection = {"winner": winner, **question(config), "tried": tried}
     write_json(workdir / "selection.json", selection)
     say(f"selected: {' '.join(_flags(winner['setting']))} --config.train.epochs={winner['epochs']}")
     return selection
+
+
+def question(config: ConfigDict) -> dict[str, Any]:
+    """What a selection was asked: an answer to another question is of no use."""
+    return {
+        "objective": config.select.objective,
+        "seeds": config.select.seeds,
+        "folds": list(FOLDS[: config.select.folds]),
+        "settings": json.loads(json.dumps(list(_settings(config)))),
+        "config_hash": config_hash(config),
+    }
+
+
+def answered(config: ConfigDict, folder: Path) -> dict[str, Any] | None:
+    """The winner of a selection finished in `folder`; None where there is none.
+
+    Raises:
+      UserError: it was asked another question.
+    """
+    file = folder / "selection.json"
+    if not file.is_file():
+        return None
+    found, asked = json.loads(file.read_text()), question(config)
+    if differing := [key for key, value in asked.items() if found.get(key) != value]:
+        raise UserError(f"{file} was selected with other {listed(differing)}: choose another --workdir or remove it")
+    return found["winner"]
 
 
 def _best_epoch(curve: np.ndarray, schedule: str) -> int:

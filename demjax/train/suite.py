@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from demjax.hubness import CORRECTIONS
 from demjax.train.loop import train_and_evaluate
 from demjax.train.population import train_population
 from demjax.train.run import build
-from demjax.train.select import select
+from demjax.train.select import answered, select
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +99,8 @@ def run_suite(
         choose("--only", name, by_name)
     wanted = [row for row in suite.rows if not only or row.name in only]
     configs = {row.name: config_of(row, folder, changes) for row in wanted}  # mistakes before the first hour
+    if not wanted:
+        raise UserError(f"the suite {suite.title!r} has no rows")
     reports = {}
     for number, row in enumerate(wanted, start=1):
         say(f"row {number}/{len(wanted)}: {row.name}")
@@ -125,10 +126,9 @@ def run_row(row: Row, config: ConfigDict, workdir: Path, seeds: int, say) -> lis
 
 def _selected(config: ConfigDict, folder: Path, say) -> dict[str, Any]:
     """The winner of the grid, found once."""
-    file = folder / "selection.json"
-    if not file.is_file():
+    winner = answered(config, folder)
+    if winner is None:
         return select(config, folder, say=say)["winner"]
-    winner = json.loads(file.read_text())["winner"]
     say(f"selected before: {winner['setting']}, {winner['epochs']} epochs")
     return winner
 

@@ -13,6 +13,7 @@ from demjax.data.batches import examples
 from demjax.mesh import data_mesh, replicate
 from demjax.models.class_norm import standardise
 from demjax.tasks.class_norm import class_norm
+from demjax.tasks.scaling import dropout
 from demjax.train.epoch import Plan, compile_epoch, init_state
 from demjax.train.evaluate import evaluate
 from demjax.train.optimizer import make_optimizer
@@ -62,7 +63,7 @@ def test_prototypes_and_loss_equal_numpy(divide_by):
     np.testing.assert_allclose(task.gallery(params, DATA, ids), expected, rtol=1e-3, atol=1e-5)
     rows = examples(DATA)
     batch = {k: jnp.asarray(v) for k, v in (rows | task.tables).items()}
-    total, count, _ = task.loss(params, batch, None, "data")
+    total, count, _ = task.loss(params, batch, jax.random.key(0), "data")
     x, label = rows["features"][:-1].astype(np.float64), rows["label"][:-1]
     assert float(count) == len(x)
     assert float(total / count) == pytest.approx(numpy_loss(w, x, label, divide_by=divide_by), rel=1e-4)
@@ -96,6 +97,42 @@ def test_first_steps_of_coupled_adam_equal_numpy():
             w[i] = w[i] - 1e-2 * (m[i] / (1 - 0.9**step)) / (np.sqrt(v[i] / (1 - 0.999**step)) + 1e-8)
     for got, want in zip(weights_of(state.params), w, strict=True):
         np.testing.assert_allclose(got, want, atol=2e-4)
+
+
+def test_power_of_the_features_enters_loss_and_queries():
+    task = class_norm(DATA, hidden=8, features_power=0.5)
+    params = task.init(jax.random.key(1))
+    rows = examples(DATA)
+    signed = rows["features"][:-1].astype(np.float64) * np.where(np.arange(20) % 2, 1, -1)
+    batch = {k: jnp.asarray(v) for k, v in (rows | task.tables).items()} | {
+        "features": jnp.asarray(np.vstack([signed, np.zeros(20)]), jnp.float32)
+    }
+    total, count, _ = task.loss(params, batch, jax.random.key(0), "data")
+    x = np.sign(signed) * np.sqrt(np.abs(signed))
+    assert float(total / count) == pytest.approx(numpy_loss(weights_of(params), x, rows["label"][:-1]), rel=1e-4)
+    np.testing.assert_allclose(task.queries(params, jnp.asarray(signed, jnp.float32)), x, rtol=1e-5)
+
+
+def test_dropout_hides_a_share_of_the_seen_classes_in_training_only():
+    task, plain = class_norm(DATA, hidden=8, semantics_dropout=0.3), class_norm(DATA, hidden=8)
+    params = task.init(jax.random.key(1))
+    batch = {k: jnp.asarray(v) for k, v in (examples(DATA) | task.tables).items()}
+
+    def loss(of, key):
+        return float(of.loss(params, batch, jax.random.key(key), "data")[0])
+
+    assert loss(task, 0) == loss(task, 0)
+    assert len({loss(task, 0), loss(task, 1), loss(plain, 0)}) == 3
+    everyone = np.arange(24)
+    np.testing.assert_array_equal(task.gallery(params, DATA, everyone), plain.gallery(params, DATA, everyone))
+
+
+def test_dropout_keeps_the_mean():
+    x = jnp.full((200, 300), 2.0)
+    hidden = np.asarray(dropout(jax.random.key(0), x, 0.25))
+    assert set(np.unique(hidden)) == {0.0, np.float32(2 / 0.75)}
+    assert (hidden == 0).mean() == pytest.approx(0.25, abs=0.01)
+    assert dropout(jax.random.key(0), x, 0.0) is x
 
 
 def test_unseen_classes_do_not_change_prototypes():
@@ -141,6 +178,8 @@ def test_it_learns_and_beats_nothing_learned():
     [
         (dict(hidden=0), "task.hidden is 0"),
         (dict(scale=0.0), "task.scale is 0"),
+        (dict(semantics_dropout=1.0), "task.semantics_dropout is 1.0"),
+        (dict(features_power=0.0), "task.features_power is 0.0"),
         (dict(divide_by="var"), "task.divide_by is 'var'"),
         (dict(output_init="he"), "task.output_init is 'he'"),
     ],

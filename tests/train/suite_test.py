@@ -1,6 +1,7 @@
 """A suite on a planted set: rows run and resume, the table says what was measured, and which order fails."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -49,6 +50,38 @@ def test_runs_and_resumes_and_publishes(tmp_path):
     assert [row[0] for row in rows] == ["method", "dem", "ridge"] and len({len(r) for r in rows}) == 1
     assert json.loads((tmp_path / "table.json").read_text())["dem"]["metrics"][1] == reports["dem"][1]["metrics"]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG") and not (tmp_path / "hubs.png").exists()
+
+
+def test_a_part_of_a_suite_adds_to_its_table(tmp_path, capsys):
+    file = tmp_path / "configs" / "suites" / "two.py"
+    file.parent.mkdir(parents=True)
+    (file.parents[1] / "cub_baseline.py").write_text((CONFIGS / "cub_baseline.py").read_text())
+    file.write_text(
+        "from demjax.train.suite import Row, Suite\n"
+        "def get_suite():\n"
+        "    rows = [Row(n, f'cub_baseline.py:{n}', {'select.grid': ()}, 'nowhere') for n in ('ridge', 'eszsl')]\n"
+        "    return Suite('two', tuple(rows))\n"
+    )
+    settings = [f"--set={key}={value}" for key, value in SMALL.items()]
+    for name in ("ridge", "eszsl"):
+        given = [f"--suite={file}", f"--workdir={tmp_path / 'w'}", *settings, "--only", name]
+        assert tables.main(given) == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][-2:] == [
+        "ridge",
+        "eszsl",
+    ]
+    other = [f"--set={key}={21 if key.endswith('n_classes') else value}" for key, value in SMALL.items()]
+    assert tables.main([f"--suite={file}", f"--workdir={tmp_path / 'w'}", *other, "--only", "ridge"]) == 1
+    assert "holds a run with another config" in capsys.readouterr().err
+
+
+def test_a_selection_of_another_question_is_refused(tmp_path):
+    run_suite(SUITE, CONFIGS, tmp_path, changes=SMALL, seeds=1, only=["ridge"], say=lambda line: None)
+    wider = dataclasses.replace(ROWS[1], changes={"select.grid": (("task.l2", (0.1, 10.0, 99.0)),)})
+    with pytest.raises(UserError, match="selected with other settings: choose another --workdir"):
+        run_suite(Suite("", (wider,)), CONFIGS, tmp_path, changes=SMALL, seeds=1, say=lambda line: None)
+    with pytest.raises(UserError, match="has no rows"):
+        run_suite(Suite("empty", ()), CONFIGS, tmp_path, changes={}, seeds=1, say=lambda line: None)
 
 
 def row(**metrics):
