@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -32,7 +33,8 @@ def choose(what: str, name: str, options: dict[str, T]) -> T:
 
 def in_range(what: str, value: Any, low: int | float, high: int | float = math.inf, *, open_low: bool = False) -> None:
     """Raises a UserError unless `value` is a finite number in [low, high] ((low, high] with `open_low`)."""
-    ok = isinstance(value, int | float) and math.isfinite(value) and low <= value <= high
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)  # those of NumPy are numbers, too
+    ok = number and math.isfinite(value) and low <= value <= high
     if not ok or (open_low and value == low):
         sign = ">" if open_low else ">="
         upper = "" if high == math.inf else f" and <= {high:g}"

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from demjax import hubness, search
 from demjax.checks import UserError, choose, in_range
 from demjax.hubness import CORRECTIONS, Correction
+from demjax.search import inputs
 
 Rows = np.ndarray | jax.Array
 GATHER_ROWS = 4096
@@ -35,6 +36,7 @@ class Setting(NamedTuple):
     square: bool
     own_bank: bool
     mesh: Mesh | None
+    precision: str
     progress: bool
 
     def to_gallery(self, k: int) -> search.Neighbours:
@@ -51,7 +53,9 @@ class Setting(NamedTuple):
 
     def _nearest(self, queries: Rows, gallery: Rows, k: int, one_set: bool) -> search.Neighbours:
         k = min(k, len(gallery) - one_set)
-        return search.nearest(queries, gallery, k, self.score, self.mesh, exclude_self=one_set, progress=self.progress)
+        return search.nearest(
+            queries, gallery, k, self.score, self.mesh, self.precision, exclude_self=one_set, progress=self.progress
+        )
 
     def gallery_moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of the distances of each query to the gallery."""
@@ -82,6 +86,7 @@ def fit(
     alpha: float = 0.75,
     beta: float = 20.0,
     mesh: Mesh | None = None,
+    precision: str = "highest",
     exclude_self: bool = False,
     progress: bool = False,
 ) -> Correction:
@@ -92,12 +97,13 @@ def fit(
       queries: [q, d], the queries that will be corrected.
       gallery: [g, d].
       bank: [r, d], reference queries; None: the queries themselves, which is transductive.
-      k: neighbours that statistics are taken over; default as published (10; local scaling, NICDM and DisSim-Local
-        5; NNN 128; QB-Norm 1).
+      k: neighbours that statistics are taken over, all where there are fewer; default as published (10; local
+        scaling, NICDM and DisSim-Local 5; NNN 128; QB-Norm 1).
       alpha: weight of NNN.
       beta: inverse temperature of the inverted softmax.
       exclude_self: queries are the gallery, and no row counts itself.
       mesh, progress: as for `nearest`.
+      precision: of these neighbours: `certified` where their distances are lost in float32 (tight clusters).
 
     Raises:
       UserError: an unknown method, numbers out of range, or sides that do not fit.
@@ -105,12 +111,24 @@ def fit(
     known = choose("correction", method, CORRECTIONS)
     k = NEIGHBOURS.get(method, 10) if k is None else k
     in_range("k of the correction", k, 1)
+    if k != int(k):
+        raise UserError(f"k of the correction is {k}: expected a whole number")
+    if queries.ndim != 2:
+        raise UserError(f"queries {tuple(queries.shape)}: a correction is for one vector per query, expected [q, d]")
     own_bank = exclude_self and bank is None
     bank = queries if bank is None else bank
     if len(bank) - own_bank < 2:
         raise UserError(f"a bank of {len(bank)}: expected at least two reference queries")
-    setting = Setting(queries, gallery, bank, known.score, k, alpha, beta, exclude_self, own_bank, mesh, progress)
-    return FIT[method](setting)
+    check_bank(bank, gallery)
+    sides = queries, gallery, bank, known.score
+    return FIT[method](Setting(*sides, int(k), alpha, beta, exclude_self, own_bank, mesh, precision, progress))
+
+
+def check_bank(bank: Rows, gallery: Rows) -> None:
+    """Raises a UserError unless the bank has finite float32 rows of the gallery's width."""
+    if bank.ndim != 2 or bank.shape[1] != gallery.shape[-1] or bank.dtype != np.float32:
+        raise UserError(f"bank {bank.dtype} {tuple(bank.shape)}: expected float32 [r, {gallery.shape[-1]}]")
+    inputs.largest("bank", bank)  # refuses what is not finite
 
 
 def _means(found: search.Neighbours) -> np.ndarray:

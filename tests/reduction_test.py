@@ -145,3 +145,36 @@ def test_bad_input():
     bad[4, 2] = np.nan
     with pytest.raises(UserError, match="row 4 holds nan"):
         fit("mp_gaussian", QUERIES, GALLERY, bad)
+
+
+def test_a_correction_fits_one_search_only():
+    fitted = reduction.fit("mp_gaussian", QUERIES, GALLERY, BANK)
+    for queries, gallery, score, told in (
+        (QUERIES[:20], GALLERY, "euclidean", "fitted for 45 queries, the search has 20"),
+        (QUERIES, GALLERY[:100], "euclidean", "fitted for 130 gallery rows, the search has 100"),
+        (QUERIES, GALLERY, "cosine", "the correction is for euclidean scores, the search is by cosine"),
+    ):
+        with pytest.raises(UserError, match=told):
+            nearest(queries, gallery, 3, score, correction=fitted)
+
+
+def test_a_bank_is_named_in_its_errors():
+    bad = BANK.copy()
+    bad[3, 1] = np.inf
+    for bank, told in ((bad, "bank row 3 holds inf"), (BANK[:, :5], r"bank float32 \(70, 5\): expected .*\[r, 6\]")):
+        with pytest.raises(UserError, match=told):
+            inspect.unwrap(reduction.fit)("csls", QUERIES, GALLERY, bank)
+    with pytest.raises(UserError, match=r"one vector per query, expected \[q, d\]"):
+        inspect.unwrap(reduction.fit)("csls", QUERIES[:, None], GALLERY, BANK)
+    with pytest.raises(UserError, match="whole number"):
+        inspect.unwrap(reduction.fit)("csls", QUERIES, GALLERY, BANK, k=2.5)
+
+
+def test_certified_statistics_of_duplicates():
+    """Eight copies of each row: the fifth distance is 0 and not what rounding leaves of it."""
+    copies = np.repeat(GALLERY + 50, 8, axis=0)
+    with pytest.raises(UserError, match="is 0: expected > 0"):
+        reduction.fit("local_scaling", copies, copies, copies, precision="certified")
+    fitted = reduction.fit("local_scaling", copies, copies, copies, k=9, precision="certified")
+    near = np.sort(distance(GALLERY + 50, GALLERY + 50), axis=1)[:, 1]
+    np.testing.assert_allclose(fitted.gallery[0][::8], near, rtol=1e-5)

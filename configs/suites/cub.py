@@ -38,7 +38,7 @@ def baseline(name, **fields):
 
 def get_suite():
     validated = "as configs/cub.py, selected on validation classes with attributes"
-    notebook = "as configs/cub_class_norm.py, selected on validation classes with all three steps"
+    notebook = "as configs/cub_class_norm.py, selected on validation classes with attributes and all steps"
     dem = [
         Row("dem", "cub.py", published=published("dem"), selected=validated),
         Row("dem_sentences", "cub.py", {"data.semantics": "sent"}, selected=validated),
@@ -55,8 +55,10 @@ def get_suite():
     }
     class_norm = [
         *(Row(name, "cub_class_norm.py:mlp", changes, selected=notebook) for name, changes in ladder.items()),
+        Row("class_norm_variance", "cub_class_norm.py:paper", {"task.divide_by": "variance"}, selected=notebook),
+        Row("class_norm_paper", "cub_class_norm.py:paper", selected=notebook),
+        Row("class_norm_power", "cub_class_norm.py:paper", {"task.features_power": 0.5}, selected=notebook),
         Row("class_norm", "cub_class_norm.py", selected=notebook),
-        Row("class_norm_variance", "cub_class_norm.py", {"task.divide_by": "variance"}, selected=notebook),
         Row("class_norm_sentences", "cub_class_norm.py", {"data.semantics": "sent"}, selected=notebook),
         Row("class_norm_fused", "cub_class_norm.py", {"data.semantics": "att+sent"}, selected=notebook),
     ]

@@ -10,70 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from demjax.checks import UserError, choose
-from demjax.hubness import CORRECTIONS, k_occurrence, measures
+from demjax.checks import UserError, choose, in_range
+from demjax.hubness import CORRECTIONS, arguments, k_occurrence, measures
 from demjax.hubness.picture import draw, largest
-
-EXAMPLES = """
-examples:
-  python -m demjax.hubness --queries images.npy --gallery classes.npy --k 1 --score cosine
-  python -m demjax.hubness --queries vectors.npy                     a set against itself; nothing finds itself
-  python -m demjax.hubness --queries test.npy --gallery classes.npy --correct csls --bank train.npy
-
-The files hold float32 rows, as numpy.save writes them. They are mapped, not loaded: they may be larger than
-memory. All devices of this machine share the search. The result is a table, one line of JSON, and in the folder
---out hubness.json and, where matplotlib is installed, hubness.png.
-
-what is measured, over the gallery items, from N_k, the number of queries that have an item among their k nearest:
-  k_skewness            > 0: hubs. Undefined if all N_k are equal
-  k_skewness_truncnorm  of the truncated normal with the mean and deviation of N_k
-  robinhood             share of the k q slots to be moved until all items have equally many
-  gini, atkinson        inequality of N_k, 0 to 1
-  antihub_occurrence    share of items that nobody finds
-  hub_occurrence        share of the slots that hubs take (N_k at least twice the mean)
-  groupie_ratio         share of the slots that the largest hub takes
-
-corrections (--correct):
-"""
-
-
-def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    listed = "\n".join(f"  {name:<14} {m.score:<10} {m.equation}" for name, m in CORRECTIONS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m demjax.hubness",
-        description=__doc__,
-        epilog=EXAMPLES + listed,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--queries", required=True, metavar="Q.npy", help="float32 [q, d]")
-    parser.add_argument("--gallery", metavar="G.npy", help="float32 [g, d]; without it the queries search each other")
-    parser.add_argument("--k", type=int, default=10, help="neighbours of each query (default 10)")
-    parser.add_argument(
-        "--score", default=None, help="euclidean, cosine or dot (default euclidean, or the correction's)"
-    )
-    parser.add_argument("--precision", default="highest", help="highest or certified (equal to float64, proved)")
-    parser.add_argument("--correct", metavar="NAME", help="measure also after a correction, listed below")
-    parser.add_argument(
-        "--bank",
-        metavar="B.npy",
-        help="reference queries of the correction (seen training images: inductive); "
-        "without it the queries themselves, which is transductive",
-    )
-    parser.add_argument("--correct-k", type=int, help="neighbours the correction looks at (default: as published)")
-    parser.add_argument("--alpha", type=float, default=0.75, help="weight of nnn (default 0.75)")
-    parser.add_argument("--beta", type=float, default=20.0, help="inverse temperature of isf (default 20)")
-    parser.add_argument(
-        "--names", metavar="FILE", help="names of the gallery items, one per line, for table and picture"
-    )
-    parser.add_argument(
-        "--out", default="hubness", metavar="FOLDER", help="for hubness.json and .png (default hubness)"
-    )
-    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
     """Measures, prints and writes; returns what hubness.json holds."""
-    given = _arguments(argv)
+    given = arguments.read(argv)
     from demjax.data import open_npy  # JAX starts here, not for --help
 
     queries = open_npy(given.queries)
@@ -81,20 +25,17 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     bank = open_npy(given.bank) if given.bank else None
     names = _names(given.names, len(gallery))
     score = _score(given)
-    if not 1 <= given.k < len(gallery):
-        raise UserError(f"--k {given.k} of {len(gallery)} gallery items: expected 1 <= k < {len(gallery)}")
-    if given.bank and not given.correct:
-        raise UserError("--bank without --correct: name the correction it is for")
+    _check(given, gallery, bank)
     counts = {"raw": _count(queries, gallery, given, score, None, correct=False)}
     if given.correct:
-        counts[_label(given)] = _count(queries, gallery, given, score, bank, correct=True)
+        counts[arguments.label_of(given)] = _count(queries, gallery, given, score, bank, correct=True)
     found = {label: measures(n, given.k, len(queries)) for label, n in counts.items()}
     report = {
         "queries": {"file": given.queries, "rows": len(queries)},
         "gallery": {"file": given.gallery or given.queries, "rows": len(gallery)},
         "k": given.k,
         "score": score,
-        "precision": given.precision,
+        "precision": {label: arguments.precision_of(given, label != "raw") for label in counts},
         "measures": {label: {name: _finite(v) for name, v in m.items()} for label, m in found.items()},
         "hubs": {label: [[names[j], int(n[j])] for j in largest(n)] for label, n in counts.items()},
     }
@@ -105,17 +46,40 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     return report
 
 
+def _check(given: argparse.Namespace, gallery: Any, bank: Any) -> None:
+    """Mistakes that would show only after the first search."""
+    from demjax import reduction
+    from demjax.search import PRECISIONS
+
+    choose("--precision", given.precision, PRECISIONS)
+    if not 1 <= given.k < len(gallery):
+        raise UserError(f"--k {given.k} of {len(gallery)} gallery items: expected 1 <= k < {len(gallery)}")
+    if given.bank and not given.correct:
+        raise UserError("--bank without --correct: name the correction it is for")
+    if bank is not None:
+        reduction.check_bank(bank, gallery)
+    in_range("--correct-k", 1 if given.correct_k is None else given.correct_k, 1)
+    in_range("--alpha", given.alpha, 0)
+    in_range("--beta", given.beta, 0, open_low=True)
+    folder = Path(given.out).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {given.out} is a file: expected a folder")
+    if (folder / "hubness.json").exists() and not given.overwrite:
+        raise UserError(f"{folder}/hubness.json is there already: choose another --out, or add --overwrite")
+
+
 def _score(given: argparse.Namespace) -> str:
+    """The score asked for, or the one that the correction needs."""
+    from demjax.search import SCORES
+
+    if given.score is not None:
+        choose("--score", given.score, dict.fromkeys(SCORES))
     if not given.correct:
-        return given.score or "euclidean"
+        return "euclidean" if given.score is None else given.score
     needed = choose("--correct", given.correct, CORRECTIONS).score
     if given.score not in (None, needed):
         raise UserError(f"--score {given.score} with --correct {given.correct}: expected --score {needed}")
     return needed
-
-
-def _label(given: argparse.Namespace) -> str:
-    return f"{given.correct} ({'on the bank' if given.bank else 'transductive'})"
 
 
 def _count(queries: Any, gallery: Any, given: argparse.Namespace, score: str, bank: Any, correct: bool) -> np.ndarray:
@@ -139,14 +103,13 @@ def _count(queries: Any, gallery: Any, given: argparse.Namespace, score: str, ba
             exclude_self=square,
             progress=True,
         )
-    precision = given.precision if correction is None else "highest"
     found = nearest(
         queries,
         gallery,
         given.k,
         score,
         mesh,
-        precision,
+        arguments.precision_of(given, correct),
         exclude_self=square,
         correction=correction,
         progress=True,
@@ -202,7 +165,10 @@ def _write(folder: Path, report: dict[str, Any], figure: Any | None) -> None:
         part = folder / "hubness.part.png"
         figure.savefig(part, dpi=110)
         os.replace(part, folder / "hubness.png")
-    print(f"written: {folder}/hubness.json" + (" and hubness.png" if figure is not None else ""), file=sys.stderr)
+    else:
+        (folder / "hubness.png").unlink(missing_ok=True)  # of an earlier run, with --overwrite
+    picture = " and hubness.png" if figure is not None else "; a picture needs matplotlib (pip install matplotlib)"
+    print(f"written: {folder}/hubness.json{picture}", file=sys.stderr)
 
 
 def run() -> None:

@@ -35,6 +35,7 @@ class Correction(NamedTuple):
         a module: as a static argument of jit it compiles once for all statistics.
       query: arrays with one leading row per query. A tile gets the rows of its queries.
       gallery: arrays with one leading row per gallery item. A tile gets the rows of its items.
+      score: `cosine` or `euclidean`, the scores it is for.
 
     Rows of padding may give anything, NaN too: mask them after `apply`.
     """
@@ -42,6 +43,7 @@ class Correction(NamedTuple):
     apply: Callable[[Any, tuple, tuple], Any]
     query: tuple
     gallery: tuple
+    score: str
 
 
 def rows(name: str, values: Any, ndim: int = 1, least: int | float | None = None) -> np.ndarray:

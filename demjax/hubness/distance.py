@@ -21,7 +21,10 @@ def local_scaling(query_radius: PerQuery, gallery_radius: PerItem) -> Correction
     Reference: Zelnik-Manor & Perona 2004; for hubs Schnitzer, Flexer, Schedl & Widmer 2012.
     """
     return Correction(
-        _local_scaling, (positive("query_radius", query_radius),), (positive("gallery_radius", gallery_radius),)
+        _local_scaling,
+        (positive("query_radius", query_radius),),
+        (positive("gallery_radius", gallery_radius),),
+        "euclidean",
     )
 
 
@@ -37,7 +40,9 @@ def nicdm(query_mean: PerQuery, gallery_mean: PerItem) -> Correction:
 
     Reference: Jégou, Harzallah & Schmid 2007; non-iterative Schnitzer, Flexer, Schedl & Widmer 2012.
     """
-    return Correction(_nicdm, (positive("query_mean", query_mean),), (positive("gallery_mean", gallery_mean),))
+    return Correction(
+        _nicdm, (positive("query_mean", query_mean),), (positive("gallery_mean", gallery_mean),), "euclidean"
+    )
 
 
 def _nicdm(scores: Tile, query: tuple, gallery: tuple) -> Tile:
@@ -64,7 +69,10 @@ def mutual_proximity_gaussian(
     Reference: Schnitzer, Flexer, Schedl & Widmer 2012.
     """
     return Correction(
-        _mp_gaussian, _moments("query", query_mean, query_std), _moments("gallery", gallery_mean, gallery_std)
+        _mp_gaussian,
+        _moments("query", query_mean, query_std),
+        _moments("gallery", gallery_mean, gallery_std),
+        "euclidean",
     )
 
 
@@ -100,7 +108,7 @@ def mutual_proximity_empirical(
     x, y = rows("query_bank", query_bank, ndim=2), rows("gallery_bank", gallery_bank, ndim=2)
     if x.shape[1] != y.shape[1]:
         raise UserError(f"gallery_bank has {y.shape[1]} references: expected {x.shape[1]}, those of query_bank")
-    return Correction(_mp_empirical, (x,), (y,))
+    return Correction(_mp_empirical, (x,), (y,), "euclidean")
 
 
 def _mp_empirical(scores: Tile, query: tuple, gallery: tuple) -> Tile:
@@ -123,7 +131,7 @@ def dis_sim_local(query_offset: PerQuery, gallery_offset: PerItem) -> Correction
     Reference: Hara, Suzuki, Kobayashi, Fukumizu & Radovanović 2016.
     """
     x, y = rows("query_offset", query_offset, least=0), rows("gallery_offset", gallery_offset, least=0)
-    return Correction(_dis_sim_local, (x,), (y,))
+    return Correction(_dis_sim_local, (x,), (y,), "euclidean")
 
 
 def _dis_sim_local(scores: Tile, query: tuple, gallery: tuple) -> Tile:

@@ -18,7 +18,7 @@ def csls(query_mean: PerQuery, gallery_mean: PerItem) -> Correction:
     Reference: Lample, Conneau, Ranzato, Denoyer & Jégou 2018; `facebookresearch/MUSE`, where the bank is the test
     vocabulary: transductive.
     """
-    return Correction(_csls, (rows("query_mean", query_mean),), (rows("gallery_mean", gallery_mean),))
+    return Correction(_csls, (rows("query_mean", query_mean),), (rows("gallery_mean", gallery_mean),), "cosine")
 
 
 def _csls(scores: Tile, query: tuple, gallery: tuple) -> Tile:
@@ -35,7 +35,7 @@ def nnn(gallery_mean: PerItem, n_queries: int, alpha: int | float = 0.75) -> Cor
     Reference: Chowdhury et al. 2024; `multimodal-interpretability/nnn`.
     """
     in_range("alpha", alpha, 0)
-    return Correction(_nnn, (constant(alpha, n_queries),), (rows("gallery_mean", gallery_mean),))
+    return Correction(_nnn, (constant(alpha, n_queries),), (rows("gallery_mean", gallery_mean),), "cosine")
 
 
 def _nnn(scores: Tile, query: tuple, gallery: tuple) -> Tile:
@@ -52,7 +52,7 @@ def inverted_softmax(gallery_lse: PerItem, n_queries: int, beta: int | float) ->
     Reference: Smith, Turban, Hamblin & Hammerla 2017.
     """
     in_range("beta", beta, 0, open_low=True)
-    return Correction(_inverted_softmax, (constant(beta, n_queries),), (rows("gallery_lse", gallery_lse),))
+    return Correction(_inverted_softmax, (constant(beta, n_queries),), (rows("gallery_lse", gallery_lse),), "cosine")
 
 
 def _inverted_softmax(scores: Tile, query: tuple, gallery: tuple) -> Tile:
@@ -86,7 +86,7 @@ def dynamic_inverted_softmax(
         raise UserError(f"activated is {active.dtype}{list(active.shape)}: expected bool[{len(lse)}], one per item")
     if top1.ndim != 1 or top1.size == 0 or top1.min() < 0 or top1.max() >= len(lse):
         raise UserError(f"query_top1 has shape {top1.shape}: expected one id of 0 to {len(lse) - 1} per query")
-    return Correction(_dynamic_inverted_softmax, (constant(beta, len(top1)), active[top1]), (lse,))
+    return Correction(_dynamic_inverted_softmax, (constant(beta, len(top1)), active[top1]), (lse,), "cosine")
 
 
 def _dynamic_inverted_softmax(scores: Tile, query: tuple, gallery: tuple) -> Tile:
@@ -108,7 +108,7 @@ def globally_corrected(gallery_bank: Float[Array | np.ndarray, "g r"]) -> Correc
 
     Reference: Dinu, Lazaridou & Baroni 2015.
     """
-    return Correction(_globally_corrected, (), (np.sort(rows("gallery_bank", gallery_bank, ndim=2), axis=1),))
+    return Correction(_globally_corrected, (), (np.sort(rows("gallery_bank", gallery_bank, ndim=2), axis=1),), "cosine")
 
 
 def _globally_corrected(scores: Tile, query: tuple, gallery: tuple) -> Tile:

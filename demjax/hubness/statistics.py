@@ -41,6 +41,8 @@ def k_occurrence(
     Reference: Zhang, Xiang & Gong 2017, their N_k in the study of hubness.
     """
     in_range("n_gallery", n_gallery, 1, 2**31 - 1)
+    if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise UserError(f"ids are {ids.dtype} {ids.shape}: expected integers [q, k], a list of neighbours per query")
     if exclude_self:
         _check_square(ids.shape, n_gallery, first_query)
     if counts is not None and counts.shape != (n_gallery,):
@@ -136,6 +138,8 @@ def measures(
 
     Reference: Feldbauer, Rattei & Flexer 2020, scikit-hubness, `skhubness.analysis`.
     """
+    if counts.ndim != 1 or not jnp.issubdtype(counts.dtype, jnp.integer):
+        raise UserError(f"counts are {counts.dtype} {counts.shape}: expected integers [g], one N_k per gallery item")
     n = counts.shape[0]
     in_range("k", k, 1)
     in_range("n_queries", n_queries, 1)
@@ -144,6 +148,7 @@ def measures(
     if k >= n:
         raise UserError(f"k is {k}: expected less than the {n} gallery items, else every N_k is the number of queries")
     values, times = _histogram(np.asarray(counts))
+    k, n_queries = int(k), int(n_queries)
     total = _checked_total(values, times, k, n_queries)
     hubs = values * n >= hub_size * total
     return {

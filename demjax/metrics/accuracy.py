@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
-from demjax.checks import UserError, choose
+from demjax.checks import UserError, choose, in_range
 from demjax.metrics.inputs import check_ks, kept_rows, namespace, refuse_foreign_ids, refuse_nan, refuse_rows
 
 TIES = {
@@ -36,11 +36,17 @@ def class_counts(
     predicted: Integer[Array, " n"], truth: Integer[Array, " n"], n_classes: int, mask: Bool[Array, " n"] | None = None
 ) -> ClassCounts:
     """Counts right answers and images per true class; `predicted` and `truth` are class ids. Rows off the mask do not
-    count."""
+    count.
+
+    Raises a UserError for a truth out of range; under jit it cannot be looked at and is left out.
+    """
+    if not isinstance(truth, jax.core.Tracer):
+        refuse_foreign_ids(np.asarray(truth), kept_rows(mask, len(truth)), n_classes)
     weight = jnp.ones(truth.shape, jnp.float32) if mask is None else mask.astype(jnp.float32)
     hit = weight * (predicted == truth)
     zeros = jnp.zeros(n_classes, jnp.float32)  # exact up to 2^24 images a class
-    return ClassCounts(zeros.at[truth].add(hit), zeros.at[truth].add(weight))
+    place = jnp.where(truth < 0, n_classes, truth)  # a negative index would count from the end
+    return ClassCounts(*(zeros.at[place].add(x, mode="drop") for x in (hit, weight)))
 
 
 def _per_class(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -74,13 +80,15 @@ def micro_accuracy(counts: ClassCounts) -> float:
 
 
 def harmonic_mean(unseen: float, seen: float) -> float:
-    """H = 2 u s / (u + s), 0 where both are 0.
+    """H = 2 u s / (u + s), 0 where both are 0. Raises a UserError unless both are accuracies, in [0, 1].
 
     Reference: Xian et al. 2018, the harmonic mean of generalised zero-shot learning.
 
     >>> harmonic_mean(0.2, 0.6)
     0.3
     """
+    in_range("unseen", unseen, 0, 1)
+    in_range("seen", seen, 0, 1)
     return 2 * unseen * seen / (unseen + seen) if unseen + seen > 0 else 0.0
 
 

@@ -106,20 +106,25 @@ def average_precision(
       mask: images that count; the others may hold anything.
       workers: threads; the number of cores by default.
 
-    Raises a UserError without images and for NaN scores.
+    Raises a UserError without images, for NaN scores or labels, and for shapes that do not fit.
     """
     choose("entries", entries, ENTRIES)
     choose("ties", ties, RULES)
     host, marks = _sortable(scores), np.asarray(labels)
-    kept = None if mask is None else np.asarray(mask)
-    if not kept_rows(mask, len(host)).any():
+    counted = kept_rows(mask, len(host))
+    kept = None if mask is None else counted
+    if not counted.any():
         raise UserError("average precision of no images: expected at least one")
+    if marks.shape != host.shape:
+        raise UserError(f"scores {host.shape} and labels {marks.shape}: expected one label for each score")
+    if np.issubdtype(marks.dtype, np.floating):
+        refuse_rows(np.isnan(marks).any(axis=1) & counted, "labels are NaN", "1, -1, or 0 for unverified")
 
     def work(first: int) -> np.ndarray:
         columns = slice(first, first + COLUMNS)
         piece = _rows_first(host, columns, kept)
         if np.isnan(piece.max()):  # a NaN is the greatest of all
-            nan = np.isnan(host[:, columns]).any(axis=1) & kept_rows(mask, len(host))
+            nan = np.isnan(host[:, columns]).any(axis=1) & counted
             refuse_rows(nan, "scores are NaN", "a number for every label")
         return _piece(piece, _rows_first(marks, columns, kept), entries, ties)
 

@@ -18,8 +18,17 @@ def namespace(array: Rows) -> ModuleType:
 
 
 def kept_rows(mask: Rows | None, n: int) -> np.ndarray:
-    """The mask [n] as NumPy booleans; without a mask every row counts."""
-    return np.ones(n, bool) if mask is None else np.asarray(mask)
+    """The mask [n] as NumPy booleans; without a mask every row counts.
+
+    Raises:
+      UserError: another length, or anything but booleans: 0 and 1 would be read as row numbers.
+    """
+    if mask is None:
+        return np.ones(n, bool)
+    kept = np.asarray(mask)
+    if kept.shape != (n,) or kept.dtype != bool:
+        raise UserError(f"the mask is {kept.dtype} {kept.shape}: expected one boolean for each of {n} rows")
+    return kept
 
 
 def refuse_rows(bad: np.ndarray, got: str, expected: str) -> None:
@@ -42,5 +51,5 @@ def refuse_foreign_ids(ids: np.ndarray, kept: np.ndarray, n_classes: int) -> Non
 
 def check_ks(ks: Sequence[int]) -> None:
     """A UserError unless `ks` holds at least one k, each 1 or more."""
-    if not ks or min(ks) < 1:
+    if len(ks) == 0 or min(ks) < 1:
         raise UserError(f"ks is {tuple(ks)}: expected at least one k, each 1 or more")

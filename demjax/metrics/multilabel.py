@@ -92,6 +92,8 @@ def top_labels(scores: Float[Array | np.ndarray, "n c"], k: int) -> Integer[np.n
     Raises a UserError for NaN scores and unless 1 <= k <= c.
     """
     host = np.asarray(scores)
+    if not np.issubdtype(host.dtype, np.floating):
+        raise UserError(f"scores are {host.dtype}: expected floating point, convert with astype('float32')")
     if not 1 <= k <= host.shape[1]:
         raise UserError(f"K is {k} with {host.shape[1]} labels: expected 1 to {host.shape[1]}")
     ids = _by_passes(host, k) if k <= PASSES * host.shape[1] else _by_sort(host, k)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
 from demjax.checks import UserError, choose
-from demjax.metrics.inputs import check_ks, kept_rows, refuse_rows
+from demjax.metrics.inputs import check_ks, kept_rows, refuse_foreign_ids, refuse_rows
 
 MEDIANS = {
     "from_1": lambda median: median,
@@ -33,10 +33,10 @@ class Pairing(NamedTuple):
 
 
 class PrecisionCounts(NamedTuple):
-    """Sum over queries of precision@k for each k, and queries. Counts of two blocks of queries add up."""
+    """For each class, sum over its queries of precision@k for each k, and its queries. Counts of blocks add up."""
 
-    total: Float[np.ndarray, " k"]
-    queries: Integer[np.ndarray, ""]
+    total: Float[np.ndarray, "k c"]
+    queries: Integer[np.ndarray, " c"]
 
 
 def rank_counts(
@@ -126,36 +126,40 @@ def sequential_folds(n_images: int, size: int = 1000) -> list[slice]:
 def precision_counts(
     ranked_labels: Integer[Array | np.ndarray, "q depth"],
     query_class: Integer[Array | np.ndarray, " q"],
+    n_classes: int,
     ks: Sequence[int] = (1, 5, 10, 50),
     mask: Bool[Array | np.ndarray, " q"] | None = None,
 ) -> PrecisionCounts:
-    """Sums precision@k = (items of the query's class among the k nearest) / k over queries, for each k.
+    """Sums precision@k = (items of the query's class among the k nearest) / k over the queries of each class.
 
     Arguments:
       ranked_labels: classes of the items found for each query, nearest first, at least max(ks) of them; -1 is
         padding and is never right.
-      query_class: class of each query, such as that of a class prototype.
+      query_class: class of each query, such as that of a class prototype; 0 to n_classes - 1.
+
+    Raises a UserError for a class out of range, and for lists shorter than the largest k.
     """
     check_ks(ks)
     found, own, kept = np.asarray(ranked_labels), np.asarray(query_class), kept_rows(mask, len(query_class))
-    refuse_rows(kept & (own < 0), "the class of the query is negative", "a class id; -1 pads lists, the mask queries")
+    refuse_foreign_ids(own, kept, n_classes)
     if max(ks) > found.shape[1]:
         raise UserError(f"k is {max(ks)} and the lists hold {found.shape[1]} items: rank more items, or lower k")
     right = found[kept] == own[kept][:, None]
-    total = [right[:, :k].sum() / k for k in ks]
-    return PrecisionCounts(np.array(total), np.array(kept.sum()))
+    total = [np.bincount(own[kept], right[:, :k].sum(axis=1) / k, minlength=n_classes) for k in ks]
+    return PrecisionCounts(np.array(total), np.bincount(own[kept], minlength=n_classes))
 
 
 def precision_at_k(counts: PrecisionCounts) -> Float[np.ndarray, " k"]:
-    """Mean over classes of precision@k, in the order of the ks of `precision_counts`, in [0, 1].
+    """Mean over the classes with queries of their mean precision@k, for each k of `precision_counts`, in [0, 1].
 
     With class prototypes as queries and k = 50 this is the "AP@50" of Reed et al. 2016, "Learning deep
     representations of fine-grained visual descriptions"; it is not an average precision. A class with fewer than k
     images cannot reach 1 and is not rescaled (`precision_ceiling`). Raises a UserError without queries.
     """
-    if counts.queries == 0:
+    present = counts.queries > 0
+    if not present.any():
         raise UserError("precision of no queries: expected at least one")
-    return counts.total / counts.queries
+    return (counts.total[:, present] / counts.queries[present]).mean(axis=1)
 
 
 def precision_ceiling(class_sizes: Integer[Array | np.ndarray, " c"], ks: Sequence[int]) -> Float[np.ndarray, " k"]:

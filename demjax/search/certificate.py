@@ -23,7 +23,6 @@ from demjax.search.sweep import Kernel, Recipe
 from demjax.search.tiles import QUERY_ROWS, Rows, Tiling, pad, put
 
 LOW = {"gpu": "float16"}  # eight times more accurate than bfloat16 at the same speed; others have bfloat16 only
-GATHER_BYTES = 2**26  # of candidate rows at once, where the gallery is too large to be on the devices
 RESIDENT_BYTES = 2**30  # of gallery copies on all devices of this process
 EXACT_BYTES = 2**27  # of float64 scores with the whole gallery at once
 EXACT_ROWS = 16384  # of the gallery in one call
@@ -62,13 +61,13 @@ def _candidates(k: int, d: int) -> int:
 
 def _context(problem: Problem) -> bound.Context:
     """Subtracting means makes norms, and with them the bounds, small. Several vectors must stay comparable."""
-    scales = np.asarray(problem.frame.scales)
+    scales = np.ldexp(np.asarray(problem.frame.scales), -inputs.LIFT)  # magnitudes near 1: float16 has no more room
     zero = np.zeros(problem.gallery.shape[1], np.float32)
     if problem.score != "euclidean" and problem.vectors > 1:
         return bound.Context(scales, zero, zero)
     means = []
     for x, scale in ((problem.queries, scales[0]), (problem.gallery, scales[1])):
-        rows = inputs.sample(x).reshape(-1, len(zero)) * scale
+        rows = inputs.typical(inputs.sample(x).reshape(-1, len(zero))) * scale
         if problem.score == "cosine":
             norm = np.linalg.norm(rows, axis=1, keepdims=True)
             rows = rows / np.where(norm > 0, norm, 1.0)

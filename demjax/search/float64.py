@@ -44,8 +44,17 @@ def of_all(queries: jax.Array, gallery: jax.Array, score: str) -> jax.Array:
 
 def ordered(scores: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(ids, scores) [q, k] of the largest scores [q, c], equal ones by id."""
-    order = np.lexsort((ids, -scores), axis=-1)[:, :k]
-    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    if scores.shape[1] <= 4 * k:
+        order = np.lexsort((ids, -scores), axis=-1)[:, :k]
+        return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    worst = np.partition(scores, -k, axis=1)[:, -k]  # sort only what can be among the k, all that tie with the last too
+    found = [_first(row[at], own[at], k) for row, own, at in zip(scores, ids, scores >= worst[:, None], strict=True)]
+    return np.stack([own for own, _ in found]), np.stack([row for _, row in found])
+
+
+def _first(scores: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    order = np.lexsort((ids, -scores))[:k]
+    return ids[order], scores[order]
 
 
 def enabled(function: Callable, *arguments, **static) -> np.ndarray:

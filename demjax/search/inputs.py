@@ -1,7 +1,7 @@
 """What a search accepts, and one reading of it before the work begins."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ SCORES = {
 }
 SURVEY_ROWS = 8192
 SAMPLE_ROWS = 512
+LIFT = 20
+FAR = 16.0  # times the usual distance from the middle: such a row is no part of a centre
 
 Rows = np.ndarray | jax.Array
 
@@ -24,18 +26,18 @@ class Frame(NamedTuple):
     """What is taken out of both sides before products are formed; it cancels in every comparison.
 
     Attributes:
-      scales: [2], powers of two that bring the largest magnitudes of queries and gallery near 1, so that squares
-        neither overflow nor vanish. Equal for distances.
+      scales: [2], powers of two that bring the largest magnitudes of queries and gallery near 2^LIFT: squares do not
+        overflow, and do not vanish in rows that are up to 1e24 times smaller. Equal for distances.
       centre: [d] on a coarse grid, in scaled units. A common offset cancels in a distance but not in the
         rounding of a float32 product. The grid (a sixteenth of the spread) keeps whole numbers exact, and
-        with them ties.
+        with them ties. Rows far from all others have no part in it.
     """
 
     scales: Rows
     centre: Rows
 
 
-def check(queries: Rows, gallery: Rows, score: str, vectors: bool = True) -> None:
+def check(queries: Any, gallery: Any, score: str, vectors: bool = True) -> None:
     """Raises a UserError for what can be told from types and shapes.
 
     Args:
@@ -46,6 +48,8 @@ def check(queries: Rows, gallery: Rows, score: str, vectors: bool = True) -> Non
     """
     choose("score", score, SCORES)
     for name, x in (("queries", queries), ("gallery", gallery)):
+        if not isinstance(x, np.ndarray | jax.Array):
+            raise UserError(f"{name} are a {type(x).__name__}: expected a float32 array of NumPy or JAX")
         if x.dtype != np.float32:
             raise UserError(f"{name} are {x.dtype}: expected float32; convert with x.astype('float32')")
     shapes = f"queries {tuple(queries.shape)} and gallery {tuple(gallery.shape)}"
@@ -76,12 +80,13 @@ def check_positives(positives: np.ndarray, queries: int, gallery: int) -> None:
         raise UserError(f"positives row {row} is {positives[row].tolist()}: expected at least one id, each once")
 
 
-def check_k(k: int, gallery: int, exclude_self: bool = False) -> None:
-    """Raises a UserError unless 1 <= k <= the gallery rows a query can have for neighbours."""
+def check_k(k: Any, gallery: int, exclude_self: bool = False) -> None:
+    """Raises a UserError unless k is a whole number from 1 to the gallery rows a query can have for neighbours."""
     most = gallery - exclude_self
-    if not 1 <= k <= most:
+    whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
+    if not whole or not 1 <= k <= most:
         beside = " beside the query itself" if exclude_self else ""
-        raise UserError(f"k = {k} of {most} gallery rows{beside}: expected 1 <= k <= {most}")
+        raise UserError(f"k = {k!r} of {most} gallery rows{beside}: expected a whole number, 1 <= k <= {most}")
 
 
 def largest(name: str, x: Rows) -> float:
@@ -113,10 +118,10 @@ def _jax_largest(part: jax.Array) -> jax.Array:
 
 
 def _scale(peak: float) -> float:
-    """A power of two: peak * scale is in (1/2, 4], or 0."""
+    """A power of two: peak * scale is near 2^LIFT, or 0."""
     if peak == 0:
         return 1.0
-    return 2.0 ** -min(max(math.frexp(peak)[1], -125), 126)  # beyond that the scale itself would be subnormal
+    return 2.0 ** min(LIFT - max(math.frexp(peak)[1], -125), 126)  # beyond that the scale would leave float32
 
 
 def frame(queries: Rows, gallery: Rows, score: str) -> Frame:
@@ -128,7 +133,7 @@ def frame(queries: Rows, gallery: Rows, score: str) -> Frame:
         q_scale = g_scale = min(q_scale, g_scale)
     centre = np.zeros(gallery.shape[1], np.float32)
     if score == "euclidean":
-        centre = _centre(sample(gallery) * g_scale)
+        centre = _centre(typical(sample(gallery)) * g_scale)
     return Frame(np.array([q_scale, g_scale], np.float32), centre)
 
 
@@ -136,6 +141,12 @@ def sample(x: Rows) -> np.ndarray:
     """Some rows, evenly spaced, in float64."""
     stride = max(1, math.ceil(x.shape[0] / SAMPLE_ROWS))
     return np.asarray(x[::stride]).astype(np.float64)
+
+
+def typical(rows: np.ndarray) -> np.ndarray:
+    """Without the rows that are far from all others: one of them would move a mean away from everything."""
+    away = np.sqrt(np.mean((rows - np.median(rows, axis=0)) ** 2, axis=1))
+    return rows[away <= FAR * np.median(away)]
 
 
 def _centre(rows: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ def nearest(
     precision: str = "highest",
     *,
     exclude_self: bool = False,
-    correction: tuple[Callable, tuple, tuple] | None = None,
+    correction: tuple[Callable, tuple, tuple, str] | None = None,
     progress: bool = False,
 ) -> Neighbours:
     """The k gallery rows nearest to each query, exactly; equal scores in the order of their ids.
@@ -53,12 +53,13 @@ def nearest(
       score: `euclidean` (minus the distance), `cosine` (in [-1, 1]; 0 with a zero vector) or `dot`.
       mesh: devices to share the work (`demjax.mesh.data_mesh()`: all of them); default one device.
       precision: `highest`: float32 products. Neighbours whose scores differ by less than float32 rounding may
-        change places. `certified`: low-precision candidates, a proof that nothing else can belong to the result,
-        and float64 scores for the candidates; where the proof fails, float64 for the whole gallery. The result
-        equals float64 brute force on the given numbers (magnitudes below 1e-38 count as 0).
+        change places; for distances that is the rounding of |q - c|^2, c the middle of the gallery: tight clusters
+        far apart need `certified`. `certified`: low-precision candidates, a proof that nothing else can belong to
+        the result, and float64 scores for the candidates; where the proof fails, float64 for the whole gallery.
+        The result equals float64 brute force on the given numbers (magnitudes below 1e-38 count as 0).
       exclude_self: queries are the gallery: no row is its own neighbour.
-      correction: (function, query fields, gallery fields) as made by `demjax.hubness`: the search is then by
-        corrected scores. Only with `highest`.
+      correction: (function, query fields, gallery fields, score) as made by `demjax.hubness` or `reduction.fit` for
+        these queries, this gallery and this score: the search is then by corrected scores. Only with `highest`.
       progress: shows a line with the time left.
 
     Returns:
@@ -73,6 +74,9 @@ def nearest(
             f"a correction with precision={precision!r}: expected 'highest'; corrected scores are not proved"
         )
     problem = pose(queries, gallery, score, mesh, progress, exclude_self, k)
+    k = int(k)
+    if correction:
+        _check_correction(correction, problem)
     if precision == "certified":
         ids, scores, _ = certified(problem, k)
         blocks = [ids], [scores.astype(np.float32)]
@@ -82,9 +86,19 @@ def nearest(
     return Neighbours(*(xp.concatenate([xp.asarray(x) for x in part])[: len(queries)] for part in blocks))
 
 
-def _highest(problem: Problem, k: int, correction: tuple[Callable, tuple, tuple] | None) -> tuple[list, list]:
+def _check_correction(correction: tuple[Callable, tuple, tuple, str], problem: Problem) -> None:
+    _, q_fields, g_fields, score = correction
+    if score != problem.score:
+        raise UserError(f"the correction is for {score} scores, the search is by {problem.score}: expected one score")
+    for what, fields, rows in (("queries", q_fields, problem.queries), ("gallery rows", g_fields, problem.gallery)):
+        for field in fields:
+            if len(field) != len(rows):
+                raise UserError(f"the correction was fitted for {len(field)} {what}, the search has {len(rows)}")
+
+
+def _highest(problem: Problem, k: int, correction: tuple[Callable, tuple, tuple, str] | None) -> tuple[list, list]:
     """(ids, scores) of each block of queries."""
-    apply, q_fields, g_fields = correction or (None, (), ())
+    apply, q_fields, g_fields, _ = correction or (None, (), (), "")
     best = find_best(
         problem, problem.tiling(k), k, partial(encode.recipe, problem), problem.frame, apply, q_fields, g_fields
     )

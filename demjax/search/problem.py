@@ -1,13 +1,13 @@
 """A search as it was asked: checked, with everything later stages read."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from demjax.checks import UserError
-from demjax.mesh import data_mesh
+from demjax.mesh import DATA_AXIS, data_mesh
 from demjax.progress import ProgressLine
 from demjax.search import inputs
 from demjax.search.tiles import Rows, Tiling, tiling
@@ -58,13 +58,13 @@ class Problem(NamedTuple):
 
 
 def pose(
-    queries: Rows,
-    gallery: Rows,
+    queries: Any,
+    gallery: Any,
     score: str,
     mesh: Mesh | None,
     progress: bool,
     exclude_self: bool = False,
-    k: int = 1,
+    k: Any = 1,
     vectors: bool = True,
 ) -> Problem:
     """Checks a search; `vectors` says whether several vectors per query are allowed.
@@ -78,4 +78,8 @@ def pose(
         raise UserError(f"exclude_self with {len(queries)} queries and {len(gallery)} gallery rows: expected one set")
     own = np.arange(len(queries), dtype=np.int32) if exclude_self else None
     mesh = mesh or data_mesh(jax.local_devices()[:1])
+    if mesh.axis_names != (DATA_AXIS,):
+        raise UserError(
+            f"the mesh has axes {mesh.axis_names}: expected one, {DATA_AXIS!r}, as of demjax.mesh.data_mesh"
+        )
     return Problem(queries, gallery, score, own, mesh, inputs.frame(queries, gallery, score), progress)

@@ -68,13 +68,48 @@ def test_without_a_bank_it_says_transductive(files, capsys):
         (["--bank", "B"], "no such file"),
         (["--names", "N"], "No such file"),
         (["--precision", "best"], "precision is 'best'"),
+        (["--score", ""], "--score is ''"),
+        (["--correct", "csls", "--correct-k", "0"], "--correct-k is 0"),
+        (["--correct", "isf", "--beta", "0"], "--beta is 0"),
+        (["--correct", "csls", "--bank", "NARROW"], r"bank float32 \(9, 4\): expected float32 \[r, 5\]"),
+        (["--correct", "csls", "--bank", "NAN"], "bank row 7 holds nan"),
+        (["--gallery", "OBJECTS"], "OBJECTS.npy.*object"),
+        ([], "hubness.json is there already: choose another --out, or add --overwrite"),
+        (["--out", "Q"], "is a file: expected a folder"),
     ],
 )
 def test_mistakes_are_one_line_and_lose_nothing(files, extra, told):
     (files["dir"] / "hubness.json").write_text("kept")
+    made = {"NARROW": np.zeros((9, 4), np.float32), "NAN": np.ones((9, 5), np.float32), "OBJECTS": np.array([{}, 1])}
+    made["NAN"][7, 2] = np.nan
+    for name, array in made.items():
+        np.save(files["dir"] / f"{name}.npy", array, allow_pickle=True)
+        extra = [str(files["dir"] / f"{name}.npy") if word == name else word for word in extra]
+    extra = [files["q"] if word == "Q" else word for word in extra]
     with pytest.raises(UserError, match=told) as error:
         main(["--queries", files["q"], "--gallery", files["g"], "--k", "3", "--out", str(files["dir"]), *extra])
     assert "\n" not in str(error.value) and (files["dir"] / "hubness.json").read_text() == "kept"
+
+
+def test_the_file_of_the_queries_is_told_from_others(files, capsys):
+    """As the gallery it would find itself; as the bank it is transductive whatever the flag says."""
+    out = str(files["dir"] / "out")
+    same = main(["--queries", files["q"], "--gallery", files["q"], "--k", "2", "--out", out])
+    assert "nothing finds itself" in capsys.readouterr().err
+    alone = main(["--queries", files["q"], "--k", "2", "--out", out, "--overwrite"])
+    assert same["measures"] == alone["measures"] and same["measures"]["raw"]["k_skewness"] is not None
+    given = ["--queries", files["q"], "--gallery", files["g"], "--k", "2", "--out", out, "--overwrite"]
+    report = main([*given, "--correct", "csls", "--bank", files["q"], "--precision", "certified"])
+    assert report["precision"] == {"raw": "certified", "csls (transductive)": "highest"}
+
+
+def test_without_matplotlib_it_says_how_to_get_a_picture(files, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    folder = files["dir"] / "o"
+    folder.mkdir()
+    (folder / "hubness.png").write_text("of an earlier run")
+    main(["--queries", files["q"], "--k", "2", "--out", str(folder), "--overwrite"])
+    assert "pip install matplotlib" in capsys.readouterr().err and not (folder / "hubness.png").exists()
 
 
 def test_the_wrong_number_of_names(files):

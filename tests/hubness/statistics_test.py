@@ -1,4 +1,5 @@
 import math
+from inspect import unwrap  # as outside pytest, types unchecked
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import skew
 
-from demjax.hubness import k_occurrence, k_skewness
+from demjax.checks import UserError
+from demjax.hubness import k_occurrence, k_skewness, measures
 
 
 @settings(deadline=None, max_examples=25)
@@ -31,3 +33,20 @@ def test_skewness_equals_scipy(counts):
 def test_skewness_by_hand():
     # mean 1, deviations -1 -1 -1 3: m2 = 12/4, m3 = 24/4
     assert k_skewness(np.array([0, 0, 0, 4])) == pytest.approx(6 / 3**1.5)
+
+
+@pytest.mark.parametrize("ids", [np.array([[0.9, 1.9]]), np.array([[True]]), np.array([0, 1])])
+def test_ids_are_lists_of_whole_numbers(ids):
+    with pytest.raises(UserError, match="expected integers"):
+        unwrap(k_occurrence)(ids, 3)
+
+
+@pytest.mark.parametrize("counts", [np.array([1.0, 2.0]), np.array([[1, 2]])])
+def test_counts_are_whole_numbers(counts):
+    with pytest.raises(UserError, match="expected integers"):
+        unwrap(measures)(counts, 1, 3)
+
+
+def test_numbers_of_numpy_are_numbers():
+    counts = np.array([2, 1, 0])
+    assert unwrap(measures)(counts, np.int64(1), np.int64(3)) == measures(counts, 1, 3)

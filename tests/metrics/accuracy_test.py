@@ -1,4 +1,5 @@
 import operator
+from inspect import unwrap  # as outside pytest, types unchecked
 
 import jax
 import jax.numpy as jnp
@@ -160,3 +161,29 @@ def test_errors_say_what_is_wrong():
     for average in ("micro", "per_class"):
         with pytest.raises(UserError, match="no images"):
             metrics.hit_at_k(metrics.hit_counts(np.zeros(0, int), np.zeros(0, int), (1,), 3), average)
+
+
+@pytest.mark.parametrize("bad", [-1, 3])
+def test_a_truth_that_is_no_class(bad):
+    truth = jnp.array([0, bad])
+    with pytest.raises(UserError, match="class id is out of range in row 1"):
+        metrics.class_counts(jnp.array([0, 0]), truth, 3)
+    counted = jax.jit(lambda t: metrics.class_counts(jnp.array([0, 0]), t, 3))(truth)  # where it cannot be looked at
+    assert counted.total.tolist() == [1, 0, 0]
+    masked = metrics.class_counts(jnp.array([0, 0]), truth, 3, jnp.array([True, False]))
+    assert masked.total.tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("pair", [(float("nan"), 0.2), (0.2, 1.5)])
+def test_harmonic_mean_of_no_accuracies(pair):
+    with pytest.raises(UserError, match="expected a number >= 0 and <= 1"):
+        metrics.harmonic_mean(*pair)
+
+
+@pytest.mark.parametrize("mask", [np.array([1, 1, 0]), np.array([True, False])])
+def test_a_mask_is_one_boolean_a_row(mask):
+    """0 and 1 would be read as the numbers of rows."""
+    with pytest.raises(UserError, match="expected one boolean for each of 3 rows"):
+        unwrap(metrics.rank_counts)(np.array([1, 2, 9]), 10, mask)
+    with pytest.raises(UserError, match="expected one boolean for each of 3 rows"):
+        unwrap(metrics.average_precision)(np.ones((3, 2), np.float32), np.ones((3, 2), int), mask=mask)

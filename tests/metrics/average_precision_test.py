@@ -1,4 +1,5 @@
 import operator
+from inspect import unwrap  # as outside pytest, types unchecked
 
 import jax
 import jax.numpy as jnp
@@ -141,3 +142,13 @@ def test_errors_say_what_is_wrong():
     for empty in ("annotated", "dropped"):
         with pytest.raises(UserError, match="mean AP of no labels"):
             metrics.mean_average_precision(none, empty)
+
+
+def test_labels_that_do_not_fit():
+    scores = np.ones((3, 2), np.float32)
+    with pytest.raises(UserError, match="labels are NaN in row 1"):
+        metrics.average_precision(scores, np.array([[1.0, 0], [np.nan, 0], [1, 1]]))
+    with pytest.raises(UserError, match="expected one label for each score"):
+        unwrap(metrics.average_precision)(scores, np.ones((3, 3), int))
+    with pytest.raises(UserError, match="scores are int64"):
+        unwrap(metrics.top_labels)(np.ones((3, 2), int), 1)

@@ -105,28 +105,30 @@ def test_precision_equals_a_loop_and_blocks_add_up():
     rng = np.random.default_rng(2)
     found, own, mask = rng.integers(0, 4, (9, 50)), rng.integers(0, 4, 9), rng.random(9) < 0.7
     ks = (1, 5, 10, 50)
-    expected = [
-        np.mean([sum(int(f == c) for f in row[:k]) / k for row, c, m in zip(found, own, mask, strict=True) if m])
-        for k in ks
-    ]
-    whole = metrics.precision_counts(found, own, ks, mask)
+    mask[:4], own[:4], own[4:] = True, 0, np.minimum(own[4:], 2)  # classes of different sizes, and one without queries
+    expected = []
+    for k in ks:
+        rows = [[i for i in range(9) if mask[i] and own[i] == c] for c in range(5)]
+        by_class = [np.mean([list(found[i][:k]).count(c) / k for i in of]) for c, of in enumerate(rows) if of]
+        expected.append(np.mean(by_class))
+    whole = metrics.precision_counts(found, own, 5, ks, mask)
     np.testing.assert_allclose(metrics.precision_at_k(whole), expected)
-    a, b = (metrics.precision_counts(found[s], own[s], ks, mask[s]) for s in (slice(0, 4), slice(4, 9)))
+    a, b = (metrics.precision_counts(found[s], own[s], 5, ks, mask[s]) for s in (slice(0, 4), slice(4, 9)))
     np.testing.assert_allclose(metrics.precision_at_k(jax.tree.map(operator.add, a, b)), expected)
 
 
 def test_precision_of_a_small_class_is_capped():
     found = np.array([[0, 0, 1, 1], [1, 1, 1, 0]])  # class 0 has two images, class 1 three; perfect lists
-    at_4 = metrics.precision_at_k(metrics.precision_counts(found, np.array([0, 1]), (4,)))
+    at_4 = metrics.precision_at_k(metrics.precision_counts(found, np.array([0, 1]), 2, (4,)))
     assert at_4.tolist() == [0.625] == metrics.precision_ceiling(np.array([2, 3]), (4,)).tolist()
 
 
 def test_precision_errors():
     with pytest.raises(UserError, match="k is 50 and the lists hold 10 items"):
-        metrics.precision_counts(np.zeros((2, 10), int), np.zeros(2, int))
-    with pytest.raises(UserError, match="class of the query is negative in row 1"):
-        metrics.precision_counts(np.full((2, 10), -1), np.array([0, -1]), (1,))
-    none = metrics.precision_counts(np.zeros((2, 10), int), np.zeros(2, int), (1,), np.zeros(2, bool))
+        metrics.precision_counts(np.zeros((2, 10), int), np.zeros(2, int), 1)
+    with pytest.raises(UserError, match="class id is out of range in row 1"):
+        metrics.precision_counts(np.full((2, 10), -1), np.array([0, -1]), 1, (1,))
+    none = metrics.precision_counts(np.zeros((2, 10), int), np.zeros(2, int), 1, (1,), np.zeros(2, bool))
     with pytest.raises(UserError, match="no queries"):
         metrics.precision_at_k(none)
     with pytest.raises(UserError, match="no classes"):

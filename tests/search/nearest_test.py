@@ -143,7 +143,7 @@ def test_a_correction_changes_the_search(mesh, small_tiles):
     """Scores minus a penalty per gallery row and times a factor per query, tile by tile."""
     queries, gallery, penalty = normal(40, 4), normal(200, 4, seed=1), np.abs(normal(200, seed=2))
     factor = np.arange(1, 41, dtype=np.float32)
-    found = nearest(queries, gallery, 5, "euclidean", mesh, correction=(penalised, (factor,), (penalty,)))
+    found = nearest(queries, gallery, 5, "euclidean", mesh, correction=(penalised, (factor,), (penalty,), "euclidean"))
     every = oracle.scores(queries, gallery, "euclidean") * factor[:, None] - penalty[None]
     np.testing.assert_array_equal(found.ids, np.argsort(-every, axis=1)[:, :5])
     np.testing.assert_allclose(found.scores, -np.sort(-every, axis=1)[:, :5], rtol=1e-4)
@@ -185,7 +185,7 @@ def test_progress_tells_how_far_it_is(capfd, monkeypatch, small_tiles):
 BAD = [
     ((2, 3), (4, 5), 1, "dot", "expected .q, d. or .q, m, d. and .g, d. with one width d"),
     ((2, 3), (3,), 1, "dot", "expected .q, d."),
-    ((2, 3), (4, 3), 0, "dot", "k = 0 of 4 gallery rows: expected 1 <= k <= 4"),
+    ((2, 3), (4, 3), 0, "dot", "k = 0 of 4 gallery rows: expected a whole number, 1 <= k <= 4"),
     ((2, 3), (4, 3), 5, "dot", "k = 5 of 4"),
     ((0, 3), (4, 3), 1, "dot", "at least one query"),
     ((2, 3), (0, 3), 1, "dot", "at least one query, one gallery row"),
@@ -231,4 +231,4 @@ def test_other_mistakes():
     with pytest.raises(UserError, match="k = 4 of 3 gallery rows beside the query itself"):
         plain(x, x, 4, exclude_self=True)
     with pytest.raises(UserError, match="a correction with precision='certified': expected 'highest'"):
-        plain(x, x, precision="certified", correction=(penalised, (), ()))
+        plain(x, x, precision="certified", correction=(penalised, (), (), "euclidean"))
