@@ -82,6 +82,7 @@ def fit(
     gallery: Rows,
     bank: Rows | None = None,
     *,
+    score: str | None = None,
     k: int | None = None,
     alpha: float = 0.75,
     beta: float = 20.0,
@@ -97,6 +98,7 @@ def fit(
       queries: [q, d], the queries that will be corrected.
       gallery: [g, d].
       bank: [r, d], reference queries; None: the queries themselves, which is transductive.
+      score: of the search; default the published one (`hubness.CORRECTIONS`).
       k: neighbours that statistics are taken over, all where there are fewer; default as published (10; local
         scaling, NICDM and DisSim-Local 5; NNN 128; QB-Norm 1).
       alpha: weight of NNN.
@@ -120,7 +122,8 @@ def fit(
     if len(bank) - own_bank < 2:
         raise UserError(f"a bank of {len(bank)}: expected at least two reference queries")
     check_bank(bank, gallery)
-    sides = queries, gallery, bank, known.score
+    score = choose("score", known.scores[0] if score is None else score, {s: s for s in known.scores})
+    sides = queries, gallery, bank, score
     return FIT[method](Setting(*sides, int(k), alpha, beta, exclude_self, own_bank, mesh, precision, progress))
 
 
@@ -136,11 +139,11 @@ def _means(found: search.Neighbours) -> np.ndarray:
 
 
 def _csls(s: Setting) -> Correction:
-    return hubness.csls(_means(s.to_gallery(s.k)), _means(s.to_bank(s.k)))
+    return hubness.csls(_means(s.to_gallery(s.k)), _means(s.to_bank(s.k)), s.score)
 
 
 def _nnn(s: Setting) -> Correction:
-    return hubness.nnn(_means(s.to_bank(s.k)), len(s.queries), s.alpha)
+    return hubness.nnn(_means(s.to_bank(s.k)), len(s.queries), s.alpha, s.score)
 
 
 def _log_sum(s: Setting) -> np.ndarray:

@@ -34,16 +34,18 @@ def read_reports(workdirs: Iterable[str]) -> list[dict[str, Any]]:
     return [_read(folder) for workdir in workdirs for folder in _members(Path(workdir))]
 
 
-def _finished_before(suite: Any, workdir: Path, reports: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def _finished_before(suite: Any, workdir: Path, outcome: Any) -> dict[str, list[dict[str, Any]]]:
     """Rows that an earlier command finished on the same images and splits: `--only` adds to a table."""
-    data = _images(next(iter(reports.values())))
-    found = {}
-    for name in (row.name for row in suite.rows if row.name not in reports):
+    reports = outcome.reports
+    data = _images(next(iter(reports.values()))) if reports else None
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in (row.name for row in suite.rows if row.name not in reports | outcome.failed):
         try:
             own = read_reports([str(workdir / name / "runs")])
         except UserError:
             continue  # never run, or not to its end
-        if _images(own) == data:
+        if data is None or _images(own) == data:
+            data = _images(own)
             found[name] = own
     return found
 
@@ -152,13 +154,20 @@ def main(argv: list[str]) -> int:
             from demjax.train.suite_table import publish
 
             file, workdir = Path(given.suite), Path(given.workdir).expanduser()
-            suite = load_python(file).get_suite()
-            folder = file.resolve().parents[1]
-            changes = _changes(given.set)
-            reports = run_suite(suite, folder, workdir, changes=changes, seeds=given.seeds, only=given.only)
-            print(
-                publish(suite, reports | _finished_before(suite, workdir, reports), workdir, published=given.published)
-            )
+            module = load_python(file)
+            if not hasattr(module, "get_suite"):
+                raise UserError(f"{file} has no get_suite(): expected a suite, as configs/suites/cub.py")
+            suite, folder = module.get_suite(), file.resolve().parents[1]
+
+            def table(outcome: Any) -> str:
+                before = _finished_before(suite, workdir, outcome)
+                everything = outcome._replace(reports=before | outcome.reports)
+                return publish(suite, everything, workdir, published=given.published)
+
+            changes, seeds = _changes(given.set), given.seeds
+            outcome = run_suite(suite, folder, workdir, changes=changes, seeds=seeds, only=given.only, each=table)
+            print(table(outcome))
+            return 1 if outcome.failed else 0
         elif given.workdirs:
             print(over_seeds(read_reports(given.workdirs)))
         else:

@@ -94,20 +94,20 @@ def test_equals_the_formula(method, square, monkeypatch):
     every = without_diagonal(expected(method, queries, GALLERY, bank, square), square)
     mesh = data_mesh(jax.devices()[: 1 if square else 3])
     fitted = reduction.fit(method, queries, GALLERY, None if square else BANK, mesh=mesh, exclude_self=square)
-    score, k = CORRECTIONS[method].score, 7
+    score, k = CORRECTIONS[method].scores[0], 7
     found = nearest(queries, GALLERY, k, score, mesh, correction=fitted, exclude_self=square)
     best = -np.sort(-every, axis=1)[:, :k]
     np.testing.assert_allclose(found.scores, best, rtol=3e-4, atol=3e-5)
     np.testing.assert_allclose(np.take_along_axis(every, np.asarray(found.ids), axis=1), best, rtol=3e-4, atol=3e-5)
 
 
-@pytest.mark.parametrize("method", ["csls", "mp_gaussian"])
+@pytest.mark.parametrize("method", sorted(CORRECTIONS))
 def test_bit_for_bit_the_same_on_any_mesh(method):
     results = []
     for devices in (1, 3, 8):
         mesh = data_mesh(jax.devices()[:devices])
         fitted = reduction.fit(method, QUERIES, GALLERY, BANK, mesh=mesh)
-        results.append(nearest(QUERIES, GALLERY, 5, CORRECTIONS[method].score, mesh, correction=fitted))
+        results.append(nearest(QUERIES, GALLERY, 5, CORRECTIONS[method].scores[0], mesh, correction=fitted))
     for other in results[1:]:
         np.testing.assert_array_equal(results[0].ids, other.ids)
         np.testing.assert_array_equal(results[0].scores, other.scores)
@@ -117,12 +117,26 @@ def test_bit_for_bit_the_same_on_any_mesh(method):
 def test_corrections_cure_hubs(method):
     """Noise around a point in 100 dimensions has hubs, by angle and by distance."""
     x = 0.5 + np.random.default_rng(1).standard_normal((400, 100), np.float32)
-    score = CORRECTIONS[method].score
+    score = CORRECTIONS[method].scores[0]
     raw = nearest(x, x, 5, score, exclude_self=True).ids
     fitted = reduction.fit(method, x, x, beta=100.0, exclude_self=True)
     ids = nearest(x, x, 5, score, exclude_self=True, correction=fitted).ids
     before, after = (k_skewness(np.asarray(k_occurrence(i, 400))) for i in (raw, ids))
     assert before > 1 and after < 0.7 * before
+
+
+@pytest.mark.parametrize("method", ["csls", "nnn"])
+def test_of_inner_products(method):
+    s, bank = (x.astype(np.float64) @ GALLERY.T.astype(np.float64) for x in (QUERIES, BANK))
+    r_s = {"csls": np.sort(bank, axis=0)[-10:].mean(axis=0), "nnn": bank.mean(axis=0)}[method]  # a bank of 70 < 128
+    every = 2 * s - np.sort(s, axis=1)[:, -10:].mean(axis=1)[:, None] - r_s if method == "csls" else s - 0.75 * r_s
+    fitted = reduction.fit(method, QUERIES, GALLERY, BANK, score="dot")
+    found = nearest(QUERIES, GALLERY, 5, "dot", correction=fitted)
+    np.testing.assert_allclose(found.scores, -np.sort(-every, axis=1)[:, :5], rtol=3e-4, atol=3e-5)
+    with pytest.raises(UserError, match="correction is for dot scores, the search is by cosine"):
+        nearest(QUERIES, GALLERY, 5, "cosine", correction=fitted)
+    with pytest.raises(UserError, match="score is 'dot'"):
+        reduction.fit("nicdm", QUERIES, GALLERY, BANK, score="dot")
 
 
 def test_the_queries_as_their_own_bank():

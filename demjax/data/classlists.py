@@ -5,11 +5,11 @@ A folder holds
     features.npy    [n, d] float32, mapped and not loaded: it may be larger than memory
     labels.npy      [n] integers, 0-based rows of the class table
     classes.txt     c names, one a line
-    NAME.npy        [c, a] float32, a class table: `--config.data.semantics=NAME`
+    NAME.npy        [c, a] float32, a class table: `--config.data.semantics=NAME`, or `NAME+OTHER` for several
     lists/NAME.txt  names of classes, one a line: 800 and 200 of ILSVRC2010, 1000 and 360, 2hops, 3hops, all ...
 
 and `--config.data.split=TRAIN/TEST` names two of the lists. A tenth of the images of every training class is test_seen.
-Images of classes in neither list are left out, so are these classes.
+Classes in neither list are left out; their images stay in the mapped file and are in no split.
 """
 
 from pathlib import Path
@@ -44,12 +44,7 @@ def read(name: str, folder: Path, semantics: str, split: str) -> Dataset:
         )
     features, names = open_npy(folder / "features.npy"), names_in(folder / "classes.txt")
     labels = _labels(folder / "labels.npy", len(features), len(names))
-    table = open_npy(folder / f"{semantics}.npy")
-    if table.ndim != 2 or len(table) != len(names):
-        raise UserError(
-            f"{folder / semantics}.npy has shape {table.shape}: expected one row for each of the {len(names)} classes "
-            f"of {folder / 'classes.txt'}"
-        )
+    tables = {source: _table(folder, source, len(names)) for source in semantics.split("+")}
     number = {name: i for i, name in enumerate(names)}
     seen, unseen = (_ids(folder / "lists" / f"{part}.txt", number) for part in (train_list, test_list))
     both = np.intersect1d(seen, unseen)
@@ -57,23 +52,34 @@ def read(name: str, folder: Path, semantics: str, split: str) -> Dataset:
         shared = listed(names[i] for i in both)
         raise UserError(f"lists {train_list} and {test_list} share {len(both)} classes: {shared}")
     kept = np.union1d(seen, unseen)
-    images = np.flatnonzero(np.isin(labels, kept))
-    own = np.searchsorted(kept, labels[images])  # rows of the smaller class table
-    of_seen = np.isin(labels[images], seen)
-    trainval, test_seen = splits_lib.hold_out(np.flatnonzero(of_seen), own, SEEN_SHARE, seed=0)
-    roles = {"trainval": trainval, "test_seen": test_seen, "test_unseen": np.flatnonzero(~of_seen)}
+    own = np.where(np.isin(labels, kept), np.searchsorted(kept, labels) % len(kept), 0)  # rows of the smaller table
+    of_seen, of_unseen = (np.flatnonzero(np.isin(labels, classes)) for classes in (seen, unseen))
+    trainval, test_seen = splits_lib.hold_out(of_seen, own, SEEN_SHARE, seed=0)
+    roles = {"trainval": trainval, "test_seen": test_seen, "test_unseen": of_unseen}
     classes = tuple(names[i] for i in kept)
     folds = splits_lib.clean_folds(roles, own, classes, None)
     return Dataset(
         name=name,
-        features=features if len(images) == len(features) else features[images],
+        features=features,
         labels=own,
         classes=classes,
-        semantics=np.asarray(table[kept]),
+        semantics=np.concatenate([np.asarray(table[kept]) for table in tables.values()], axis=1),
+        parts={source: table.shape[1] for source, table in tables.items()} if len(tables) > 1 else {},
         splits=roles | folds,
         version=split,
-        sources={"features": "features.npy", "semantics": f"{semantics}.npy"},
+        sources={"features": "features.npy", "semantics": "+".join(f"{source}.npy" for source in tables)},
     )
+
+
+def _table(folder: Path, source: str, n_classes: int) -> np.ndarray:
+    file = folder / f"{source}.npy"
+    table = open_npy(file)
+    if table.ndim != 2 or len(table) != n_classes:
+        raise UserError(
+            f"{file} has shape {table.shape}: expected one row for each of the {n_classes} classes of "
+            f"{folder / 'classes.txt'}"
+        )
+    return table
 
 
 def names_in(path: Path) -> list[str]:
@@ -96,6 +102,8 @@ def names_in(path: Path) -> list[str]:
 
 def _ids(path: Path, number: dict[str, int]) -> np.ndarray:
     names = names_in(path)
+    if not names:
+        raise UserError(f"{path} is empty: expected one class name a line")
     unknown = [name for name in names if name not in number]
     if unknown:
         raise UserError(f"{path} has {len(unknown)} names that are in no class table: {listed(unknown)}")

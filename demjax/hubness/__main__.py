@@ -76,10 +76,12 @@ def _score(given: argparse.Namespace) -> str:
         choose("--score", given.score, dict.fromkeys(SCORES))
     if not given.correct:
         return "euclidean" if given.score is None else given.score
-    needed = choose("--correct", given.correct, CORRECTIONS).score
-    if given.score not in (None, needed):
-        raise UserError(f"--score {given.score} with --correct {given.correct}: expected --score {needed}")
-    return needed
+    fitting = choose("--correct", given.correct, CORRECTIONS).scores
+    score = fitting[0] if given.score is None else given.score
+    if score not in fitting:
+        expected = " or ".join(fitting)
+        raise UserError(f"--score {score} with --correct {given.correct}: expected --score {expected}")
+    return score
 
 
 def _count(queries: Any, gallery: Any, given: argparse.Namespace, score: str, bank: Any, correct: bool) -> np.ndarray:
@@ -96,6 +98,7 @@ def _count(queries: Any, gallery: Any, given: argparse.Namespace, score: str, ba
             queries,
             gallery,
             bank,
+            score=score,
             k=given.correct_k,
             alpha=given.alpha,
             beta=given.beta,

@@ -32,7 +32,7 @@ corrections (--correct):
 
 def read(argv: Sequence[str]) -> argparse.Namespace:
     """The flags; a gallery or a bank that is the file of the queries is taken for what it is."""
-    listed = "\n".join(f"  {name:<14} {m.score:<10} {m.equation}" for name, m in CORRECTIONS.items())
+    listed = "\n".join(f"  {name:<14} {' or '.join(m.scores):<14} {m.equation}" for name, m in CORRECTIONS.items())
     parser = argparse.ArgumentParser(
         prog="python -m demjax.hubness",
         description="Measure hubness, and what a correction does to it, without training anything.",

@@ -19,36 +19,38 @@ class Method:
 
     Attributes:
       name: the published name.
-      score: `cosine` or `euclidean`: the score of the search it corrects.
-      equation: what it computes of s (cosine) or d (distance); greater is nearer.
+      scores: `cosine`, `euclidean`, `dot`: scores of searches it corrects; the published one first.
+      equation: what it computes of s (cosine or inner product) or d (distance); greater is nearer.
       bank: what the bank is for, and when a result is transductive.
     """
 
     name: str
-    score: str
+    scores: tuple[str, ...]
     equation: str
     bank: str
 
 
+COSINE, DISTANCE = ("cosine",), ("euclidean",)
+COSINE_OR_DOT = ("cosine", "dot")  # a bias per query and per item: right for any scores on one scale
 CORRECTIONS = {
-    "csls": Method("CSLS", "cosine", "2 s - r(x) - r(y), r the mean of the 10 largest", BOTH),
-    "nnn": Method("NNN", "cosine", "s - alpha r(y), r the mean of the 128 largest of the bank", PER_ITEM),
-    "isf": Method("inverted softmax", "cosine", "beta s - logsumexp over the bank of beta s", PER_ITEM),
+    "csls": Method("CSLS", COSINE_OR_DOT, "2 s - r(x) - r(y), r the mean of the 10 largest", BOTH),
+    "nnn": Method("NNN", COSINE_OR_DOT, "s - alpha r(y), r the mean of the 128 largest of the bank", PER_ITEM),
+    "isf": Method("inverted softmax", COSINE, "beta s - logsumexp over the bank of beta s", PER_ITEM),
     "dynamic_isf": Method(
         "QB-Norm",
-        "cosine",
+        COSINE,
         "isf where the nearest item is some bank query's nearest, else s",
         PER_ITEM + "; so is the set of activated items",
     ),
-    "gc": Method("global correction", "cosine", "s - rank of x among the bank for item y", PER_ITEM),
-    "local_scaling": Method("local scaling", "euclidean", "-d^2 / (r(x) r(y)), r the 5th distance", BOTH),
-    "nicdm": Method("NICDM", "euclidean", "-d / sqrt(mu(x) mu(y)), mu the mean of the 5 smallest", BOTH),
-    "mp_gaussian": Method("mutual proximity, Gaussian", "euclidean", "log P_x(D > d) + log P_y(D > d)", BOTH),
+    "gc": Method("global correction", COSINE, "s - rank of x among the bank for item y", PER_ITEM),
+    "local_scaling": Method("local scaling", DISTANCE, "-d^2 / (r(x) r(y)), r the 5th distance", BOTH),
+    "nicdm": Method("NICDM", DISTANCE, "-d / sqrt(mu(x) mu(y)), mu the mean of the 5 smallest", BOTH),
+    "mp_gaussian": Method("mutual proximity, Gaussian", DISTANCE, "log P_x(D > d) + log P_y(D > d)", BOTH),
     "mp_empirical": Method(
         "mutual proximity, empirical",
-        "euclidean",
+        DISTANCE,
         "share of the bank farther than d from both x and y",
         "both sides look at the bank: inductive with training images, transductive with the test queries",
     ),
-    "dsl": Method("DisSim-Local", "euclidean", "-d^2 + |x - c(x)|^2 + |y - c(y)|^2, c of the 5 nearest", BOTH),
+    "dsl": Method("DisSim-Local", DISTANCE, "-d^2 + |x - c(x)|^2 + |y - c(y)|^2, c of the 5 nearest", BOTH),
 }

@@ -9,16 +9,17 @@ from demjax.checks import UserError, in_range
 from demjax.hubness.correction import Correction, PerItem, PerQuery, Tile, constant, rows
 
 
-def csls(query_mean: PerQuery, gallery_mean: PerItem) -> Correction:
+def csls(query_mean: PerQuery, gallery_mean: PerItem, score: str = "cosine") -> Correction:
     """Cross-domain similarity local scaling, 2 s - r_T(x) - r_S(y); range -4 to 4.
 
     r_T(x): mean cosine of query x to its k nearest items; r_S(y): mean cosine of item y to its k nearest of the bank
-    (k = 10). The ranking is that of s - r_S(y) / 2. UserError unless all are finite.
+    (k = 10). The ranking is that of s - r_S(y) / 2. UserError unless all are finite. Of inner products with `score`
+    "dot": not in the paper, but the same formula.
 
     Reference: Lample, Conneau, Ranzato, Denoyer & Jégou 2018; `facebookresearch/MUSE`, where the bank is the test
     vocabulary: transductive.
     """
-    return Correction(_csls, (rows("query_mean", query_mean),), (rows("gallery_mean", gallery_mean),), "cosine")
+    return Correction(_csls, (rows("query_mean", query_mean),), (rows("gallery_mean", gallery_mean),), score)
 
 
 def _csls(scores: Tile, query: tuple, gallery: tuple) -> Tile:
@@ -26,7 +27,7 @@ def _csls(scores: Tile, query: tuple, gallery: tuple) -> Tile:
     return 2 * scores - r_t[:, None] - r_s[None, :]
 
 
-def nnn(gallery_mean: PerItem, n_queries: int, alpha: int | float = 0.75) -> Correction:
+def nnn(gallery_mean: PerItem, n_queries: int, alpha: int | float = 0.75, score: str = "cosine") -> Correction:
     """Nearest neighbour normalisation, s - alpha r(y), r(y) the mean of the k largest cosines of item y to the bank.
 
     k = 128 and alpha = 0.75 are its authors' recommendation; tune both on validation classes. UserError unless
@@ -35,7 +36,7 @@ def nnn(gallery_mean: PerItem, n_queries: int, alpha: int | float = 0.75) -> Cor
     Reference: Chowdhury et al. 2024; `multimodal-interpretability/nnn`.
     """
     in_range("alpha", alpha, 0)
-    return Correction(_nnn, (constant(alpha, n_queries),), (rows("gallery_mean", gallery_mean),), "cosine")
+    return Correction(_nnn, (constant(alpha, n_queries),), (rows("gallery_mean", gallery_mean),), score)
 
 
 def _nnn(scores: Tile, query: tuple, gallery: tuple) -> Tile:

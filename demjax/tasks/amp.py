@@ -7,7 +7,7 @@ import numpy as np
 from demjax.checks import in_range
 from demjax.data.dataset import Dataset
 from demjax.tasks.linear import DIRECTIONS, ridge
-from demjax.tasks.scaling import feature_scaler
+from demjax.tasks.scaling import feature_scaler, squared_distances
 from demjax.tasks.task import Task
 
 
@@ -40,9 +40,9 @@ def amp(
     in_range("task.neighbours", neighbours, 1, len(dataset.classes) - 1)
     in_range("task.bandwidth", bandwidth, 0, open_low=True)
     table, scaler = dataset.table(semantics_scale), feature_scaler(dataset, features_scale)
-    squared = ((table[:, None].astype(np.float64) - table[None]) ** 2).sum(axis=-1)
-    width = bandwidth * squared.mean()
-    absorbed = _absorption(np.exp(-squared / width), neighbours, dataset.seen, dataset.unseen)
+    width = bandwidth * float(2 * (np.mean(table.astype(np.float64) ** 2, axis=0) - table.mean(axis=0) ** 2).sum())
+    weights = np.exp(-squared_distances(table[dataset.seen], table) / width)
+    absorbed = _absorption(weights, neighbours, dataset.seen, dataset.unseen, len(table))
 
     def queries(params, x):
         """Weights [q, c] of the first step."""
@@ -65,17 +65,21 @@ def amp(
     )
 
 
-def _absorption(weights: np.ndarray, neighbours: int, seen: np.ndarray, unseen: np.ndarray) -> np.ndarray:
-    """[c, c]: row u, column s: the probability that a walk from s ends in the unseen u; rows of seen classes are 0."""
-    n = len(weights)
-    others = weights - 2 * np.eye(n)  # never a step to itself
-    keep = np.zeros((n, n), bool)
+def _absorption(
+    weights: np.ndarray, neighbours: int, seen: np.ndarray, unseen: np.ndarray, n_classes: int
+) -> np.ndarray:
+    """[c, c]: row u, column s: the probability that a walk from s ends in the unseen u; rows of seen classes are 0.
+
+    `weights` [s, c] are those of the seen classes with all: only from them is there a step.
+    """
+    others, here = weights.copy(), np.arange(len(seen))
+    others[here, seen] = -1.0  # never a step to itself
+    keep = np.zeros(weights.shape, bool)
     np.put_along_axis(keep, np.argsort(-others, axis=1, kind="stable")[:, :neighbours], True, axis=1)
-    keep[seen, unseen[np.argmax(weights[np.ix_(seen, unseen)], axis=1)]] = True
+    keep[here, unseen[np.argmax(weights[:, unseen], axis=1)]] = True
     steps = np.where(keep, weights, 0.0)
     steps /= steps.sum(axis=1, keepdims=True)
-    absorbed = np.eye(n)
+    absorbed = np.eye(n_classes, dtype=np.float32)
     absorbed[:, seen] = 0.0
-    transient, ending = steps[np.ix_(seen, seen)], steps[np.ix_(seen, unseen)]
-    absorbed[np.ix_(unseen, seen)] = np.linalg.solve(np.eye(len(seen)) - transient, ending).T
-    return absorbed.astype(np.float32)
+    absorbed[np.ix_(unseen, seen)] = np.linalg.solve(np.eye(len(seen)) - steps[:, seen], steps[:, unseen]).T
+    return absorbed

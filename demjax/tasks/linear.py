@@ -31,11 +31,12 @@ KEPT = 3  # spectra in memory: a selection has one for each fold
 
 
 class Spectrum(NamedTuple):
-    """X'X = vectors diag(values) vectors', and X'Y [d, s] and counts [s] of the seen classes; float64."""
+    """X'X = vectors diag(values) vectors'; X'Y [d, s], vectors' X'Y and counts [s] of the seen classes; float64."""
 
     values: np.ndarray
     vectors: np.ndarray
     sums: np.ndarray
+    turned: np.ndarray
     counts: np.ndarray
 
 
@@ -53,17 +54,33 @@ def spectrum(dataset: Dataset, features_scale: str) -> Spectrum:
 
 
 def _spectrum(dataset: Dataset, features_scale: str) -> Spectrum:
+    gram, sums, counts = _class_sums(dataset, features_scale, gram=True)
+    values, vectors = np.linalg.eigh(gram)
+    return Spectrum(np.maximum(values, 0.0), vectors, sums, vectors.T @ sums, counts)
+
+
+def _class_sums(dataset: Dataset, features_scale: str, gram: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """X'X [d, d] where wanted, X'Y [d, s] and counts [s], in blocks of images."""
     ids, seen = dataset.splits["trainval"], dataset.seen
     position = np.searchsorted(seen, dataset.labels[ids])
     d = dataset.features.shape[1]
-    gram, sums = np.zeros((d, d)), np.zeros((d, len(seen)))
+    product, sums = np.zeros((d, d) if gram else 0), np.zeros((d, len(seen)))
     scaler = feature_scaler(dataset, features_scale)
     for start in range(0, len(ids), BLOCK):
         x = np.asarray(scaler(dataset.features[ids[start : start + BLOCK]]), np.float64)
-        gram += x.T @ x
-        np.add.at(sums.T, position[start : start + BLOCK], x)
-    values, vectors = np.linalg.eigh(gram)
-    return Spectrum(np.maximum(values, 0.0), vectors, sums, np.bincount(position, minlength=len(seen)).astype(float))
+        if gram:
+            product += x.T @ x
+        sums += x.T @ np.eye(len(seen))[position[start : start + BLOCK]]
+    return product, sums, np.bincount(position, minlength=len(seen)).astype(float)
+
+
+def _divided(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b, and 0 where b >= 0 is 0 up to rounding.
+
+    There neither images nor classes have anything to say, so any value solves the equation; 0 is the smallest.
+    """
+    nothing = b <= b.max() * max(b.shape) * 10 * np.finfo(np.float64).eps
+    return np.where(nothing, 0.0, a / np.where(nothing, 1.0, b))
 
 
 def _linear(name: str, dataset: Dataset, table: np.ndarray, scaler, solve, score: str, direction: str) -> Task:
@@ -108,11 +125,12 @@ def ridge(
     table, scaler = dataset.table(semantics_scale), feature_scaler(dataset, features_scale)
 
     def solve() -> np.ndarray:
-        x, a = spectrum(dataset, features_scale), table[dataset.seen].astype(np.float64)
-        cross = x.sums @ a  # X'Z
+        a = table[dataset.seen].astype(np.float64)
         if direction == DIRECTIONS[1]:
-            return x.vectors @ ((x.vectors.T @ cross) / (x.values + l2)[:, None])
-        return np.linalg.solve(a.T @ (x.counts[:, None] * a) + l2 * np.eye(a.shape[1]), cross.T)
+            x = spectrum(dataset, features_scale)
+            return x.vectors @ ((x.turned @ a) / (x.values + l2)[:, None])
+        _, sums, counts = _class_sums(dataset, features_scale, gram=False)
+        return np.linalg.solve(a.T @ (counts[:, None] * a) + l2 * np.eye(a.shape[1]), (sums @ a).T)
 
     return _linear("ridge", dataset, table, scaler, solve, score, direction)
 
@@ -142,7 +160,7 @@ def eszsl(
     def solve() -> np.ndarray:
         x, a = spectrum(dataset, features_scale), table[dataset.seen].astype(np.float64)
         values, vectors = np.linalg.eigh(a.T @ a)
-        inner = x.vectors.T @ x.sums @ a @ vectors
+        inner = x.turned @ a @ vectors
         inner /= (x.values + 10.0**alpha)[:, None] * (np.maximum(values, 0.0) + 10.0**gamma)[None]
         return x.vectors @ inner @ vectors.T
 
@@ -175,8 +193,8 @@ def sae(
     def solve() -> np.ndarray:
         x, a = spectrum(dataset, features_scale), table[dataset.seen].astype(np.float64)
         values, vectors = np.linalg.eigh(a.T @ (x.counts[:, None] * a))
-        inner = (1 + l2) * (vectors.T @ (x.sums @ a).T @ x.vectors)
-        w = vectors @ (inner / (np.maximum(values, 0.0)[:, None] + l2 * x.values[None])) @ x.vectors.T
+        inner = (1 + l2) * (vectors.T @ (x.turned @ a).T)
+        w = vectors @ _divided(inner, np.maximum(values, 0.0)[:, None] + l2 * x.values[None]) @ x.vectors.T
         w /= np.maximum(np.linalg.norm(w, axis=1, keepdims=True), 1e-300)
         return w if direction == DIRECTIONS[0] else w.T
 

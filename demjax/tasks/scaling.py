@@ -47,3 +47,9 @@ def dropout(key: jax.Array, x: jax.Array, share: float) -> jax.Array:
     if share == 0:
         return x
     return jnp.where(jax.random.bernoulli(key, 1 - share, x.shape), x / (1 - share), 0.0)
+
+
+def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """|x_i - y_j|^2 [i, j] in float64, never [i, j, a]; of classes, of which there may be tens of thousands."""
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    return np.maximum((x * x).sum(axis=1)[:, None] - 2 * x @ y.T + (y * y).sum(axis=1)[None], 0.0)

@@ -1,13 +1,14 @@
 """Classes as mixtures of seen ones: SynC and SSE.
 
     SynC  w_c = sum_r s_cr v_r, s_cr = exp(-gamma |a_c - a_r|^2) / sum_r' ..., r the seen classes (the "fast" version);
-          s_c(x) = x . w_c; every seen class against the others by the squared hinge max(0, 1 - y w_c x)^2
+          s_c(x) = x . w_c; every seen class against the others by the squared hinge max(0, 1 - y w_c x)^2,
+          + l2/2 sum_c |w_c|^2 over the seen classes
     SSE   psi(a_c) = argmin_{p >= 0, sum p = 1} |a_c - sum_r p_r a_r|^2 / 2 + gamma |p|^2 / 2;
           s_c(x) = sum_r psi_r(a_c) w . max(0, x - v_r); largest violation of the margin
 
 References: Changpinyo, Chao, Gong & Sha 2016. Zhang & Saligrama 2015 (their "ReLU" target; one weight per feature).
 
-Batch fields: features [b, d], label [b], weight [b]; tables: mixtures [s, s], seen [s], margin.
+Batch fields: features [b, d], label [b], weight [b]; tables: mixtures [s, s], seen [s], l2, margin.
 """
 
 import jax
@@ -17,7 +18,7 @@ import numpy as np
 from demjax import losses
 from demjax.checks import in_range
 from demjax.data.dataset import Dataset
-from demjax.tasks.scaling import feature_scaler
+from demjax.tasks.scaling import feature_scaler, squared_distances
 from demjax.tasks.task import Task
 
 SIMPLEX_STEPS = 500
@@ -25,18 +26,24 @@ SIMPLEX_STEPS = 500
 
 def similarities(table: np.ndarray, seen: np.ndarray, gamma: int | float) -> np.ndarray:
     """s_cr [c, s] of SynC; rows sum to one."""
-    squared = ((table[:, None].astype(np.float64) - table[seen][None]) ** 2).sum(axis=-1)
+    squared = squared_distances(table, table[seen])
     weights = np.exp(-gamma * (squared - squared.min(axis=1, keepdims=True)))
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def sync(
-    dataset: Dataset, *, gamma: int | float = 1.0, features_scale: str = "unit", semantics_scale: str = "unit"
+    dataset: Dataset,
+    *,
+    gamma: int | float = 1.0,
+    l2: int | float = 1e-5,
+    features_scale: str = "unit",
+    semantics_scale: str = "unit",
 ) -> Task:
     """Synthesised classifiers, one against the others.
 
     Args:
       gamma: > 0, how local the mixtures are; the authors try 2^-5 to 2^5.
+      l2: >= 0, of the classifiers w_c; the authors try 2^-30 to 2^-8.
       features_scale: `none`, `unit` or `standard`.
       semantics_scale: `none`, `unit` or `sqrt`.
 
@@ -44,21 +51,26 @@ def sync(
       UserError: a setting out of range or unknown.
     """
     in_range("task.gamma", gamma, 0, open_low=True)
+    in_range("task.l2", l2, 0)
     seen, scaler = dataset.seen, feature_scaler(dataset, features_scale)
     mixtures = similarities(dataset.table(semantics_scale), seen, gamma)
 
     def loss(params, batch, key, axis):
         del key, axis
-        scores = scaler(batch["features"]) @ (batch["mixtures"] @ params["bases"]).T
+        classifiers = batch["mixtures"] @ params["bases"]
+        scores = scaler(batch["features"]) @ classifiers.T
         sign = jnp.where(batch["seen"][None] == batch["label"][:, None], 1.0, -1.0)
         wrong = jnp.square(jnp.maximum(0.0, 1.0 - sign * scores)).mean(axis=1)
-        return jnp.sum(batch["weight"] * wrong), jnp.sum(batch["weight"]), {}
+        count = jnp.sum(batch["weight"])
+        penalty = batch["l2"] / 2 * losses.squared_norm(classifiers, biases=False)
+        return jnp.sum(batch["weight"] * wrong) + count * penalty, count, {}
 
     return Task(
         name="sync",
         score="dot",
         direction="semantic->visual",
-        tables={"mixtures": mixtures[seen], "seen": seen.astype(np.int32)},
+        tables={"mixtures": mixtures[seen], "seen": seen.astype(np.int32), "l2": np.float32(l2)},
+        numbers=("l2",),
         init=lambda key: {"bases": jnp.zeros((len(seen), dataset.features.shape[1]))},
         loss=loss,
         queries=lambda params, features: scaler(features),

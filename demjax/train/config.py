@@ -98,6 +98,27 @@ def default_config(task: str = "dem") -> ConfigDict:
     return config
 
 
+def as_grid(what: str, pairs: Any) -> dict[str, tuple]:
+    """((key, (value, ...)), ...) as {key: values}.
+
+    Raises:
+      UserError: another form, a key named twice, no values, or a value named twice.
+    """
+    form = f'{what} is {pairs!r}: expected ((key, (value, ...)), ...), as (("task.l2", (0.1, 1.0)),)'
+    if not isinstance(pairs, tuple | list):
+        raise UserError(form)
+    grid: dict[str, tuple] = {}
+    for pair in pairs:
+        whole = isinstance(pair, tuple | list) and len(pair) == 2
+        if not whole or not isinstance(pair[0], str) or not isinstance(pair[1], tuple | list):
+            raise UserError(form)
+        key, values = pair
+        if key in grid or not values or len({json.dumps(v) for v in values}) < len(values):
+            raise UserError(f"{what} has {key!r} with {tuple(values)}: expected every key and every value once")
+        grid[key] = tuple(values)
+    return grid
+
+
 def variant(config: ConfigDict, arg: str, variants: dict[str, Callable[[ConfigDict], None]]) -> ConfigDict:
     """The config of FILE.py (as it is) or FILE.py:arg (changed by the function of that name, or by `quick`)."""
     if arg:

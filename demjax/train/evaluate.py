@@ -1,7 +1,7 @@
 """Embed, search, count: the protocols of zero-shot evaluation, with and without calibration and hub correction."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -36,6 +36,7 @@ class Options(NamedTuple):
 
 
 DEFAULT = Options()
+KEPT_BYTES = 2**30  # of the features of a split: a larger one is embedded anew, block by block, for every search
 
 
 @dataclass(frozen=True)
@@ -66,37 +67,46 @@ class _Answers:
         self._queries: dict[str, jax.Array] = {}
         self._fitted: dict[str, Correction] = {}
 
+    def blocks(self, split: str) -> Iterator[tuple[slice, jax.Array]]:
+        """The images of `split`, embedded block by block: features may be mapped and larger than memory."""
+        ids, size = self.dataset.splits[split], self.options.query_batch
+        for start in range(0, len(ids), size):
+            some = slice(start, min(start + size, len(ids)))
+            yield some, self._embed(self.dataset.features[ids[some]])
+
     def queries(self, split: str) -> jax.Array:
-        """The images of `split`, embedded."""
+        """All images of `split`, embedded."""
         if split not in self._queries:
-            features, size = self.dataset.features[self.dataset.splits[split]], self.options.query_batch
-            blocks = [self._embed(features[i : i + size]) for i in range(0, len(features), size)]
-            self._queries[split] = jnp.concatenate(blocks)
+            self._queries[split] = jnp.concatenate([block for _, block in self.blocks(split)])
         return self._queries[split]
+
+    def _parts(self, split: str) -> Iterable[tuple[slice, jax.Array]]:
+        """As `blocks`; a small split is embedded once and stays."""
+        if self.dataset.features.shape[1] * 4 * len(self.dataset.splits[split]) > KEPT_BYTES:
+            return self.blocks(split)
+        whole = self.queries(split)
+        return [(slice(0, len(whole)), whole)]
 
     def nearest(self, split: str, candidates: np.ndarray, corrected: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """(class ids, scores) [n] of the nearest candidates; equally near ones go to the lowest id."""
-        correction = None
-        if corrected:
-            fitted = self._correction(split)
-            correction = fitted._replace(gallery=tuple(x[candidates] for x in fitted.gallery))
-        found = nearest(
-            self.queries(split),
-            self.gallery[candidates],
-            k=1,
-            score=self._search_score(corrected),
-            correction=correction,
-        )
-        return candidates[np.asarray(found.ids[:, 0])], np.asarray(found.scores[:, 0])
-
-    def _search_score(self, corrected: bool) -> str:
-        return CORRECTIONS[self.options.correction].score if corrected else self.score
+        fitted = self._correction(split) if corrected else None
+        gallery, parts = self.gallery[candidates], []
+        for some, queries in self._parts(split):
+            own = fitted and fitted._replace(
+                query=tuple(x[some] for x in fitted.query), gallery=tuple(x[candidates] for x in fitted.gallery)
+            )
+            found = nearest(queries, gallery, k=1, score=self.score, correction=own)
+            parts.append((np.asarray(found.ids[:, 0]), np.asarray(found.scores[:, 0])))
+        ids, scores = (np.concatenate(x) for x in zip(*parts, strict=True))
+        return candidates[ids], scores
 
     def _correction(self, split: str) -> Correction:
         """Fitted on all classes, with the seen training images as the bank: each answer knows no other test image."""
         if split not in self._fitted:
             bank = self.queries("trainval")
-            self._fitted[split] = reduction.fit(self.options.correction, self.queries(split), self.gallery, bank)
+            self._fitted[split] = reduction.fit(
+                self.options.correction, self.queries(split), self.gallery, bank, score=self.score
+            )
         return self._fitted[split]
 
     def count(self, split: str, predicted: np.ndarray) -> metrics.ClassCounts:
@@ -110,10 +120,9 @@ class _Answers:
         result: dict[str, float] = {}
         ids, place = data.splits["test_unseen"], np.searchsorted(candidates, data.labels)
         gallery, found = np.asarray(self.gallery)[candidates], []
-        for start in range(0, len(ids), options.query_batch):
-            some = ids[start : start + options.query_batch]
-            queries = np.asarray(self._embed(data.features[some]))
-            found.append(ranks(queries, gallery, place[some][:, None], self.score, ties=options.ties))
+        for some, queries in self._parts("test_unseen"):
+            truth = place[ids[some]][:, None]
+            found.append(ranks(np.asarray(queries), gallery, truth, self.score, ties=options.ties))
         counts = metrics.hit_counts(np.concatenate(found), data.labels[ids], options.hits, len(data.classes))
         for average, suffix in (("micro", ""), ("per_class", "_per_class")):
             values = metrics.hit_at_k(counts, average)
@@ -123,11 +132,13 @@ class _Answers:
     def deviation(self) -> float:
         """The unit of penalties: root mean square over training images of the deviation of their scores over the
         classes. It follows the scale of a model, and looks at no test image."""
-        queries = self.queries("trainval")
-        if queries.ndim == 3:  # several vectors per image: any of them has the scale
-            queries = queries[:, 0]
-        _, std = moments(queries, self.gallery, self.score)
-        return math.sqrt(float(np.mean(np.square(std, dtype=np.float64)))) or 1.0
+        squares = []
+        for _, queries in self._parts("trainval"):
+            if queries.ndim == 3:  # several vectors per image: any of them has the scale
+                queries = queries[:, 0]
+            _, std = moments(queries, self.gallery, self.score)
+            squares.append(np.square(std, dtype=np.float64))
+        return math.sqrt(float(np.mean(np.concatenate(squares)))) or 1.0
 
 
 def _zsl(answers: _Answers, corrected: bool) -> Evaluation:
@@ -219,11 +230,11 @@ def evaluate(task: Task, params: Any, dataset: Dataset, options: Options = DEFAU
         metrics.check_ks(options.hits)
     if options.correction:
         method = choose("evaluate.correction", options.correction, CORRECTIONS)
-        if method.score != task.score:
-            fitting = ", ".join(name for name, m in CORRECTIONS.items() if m.score == task.score) or "none"
+        if task.score not in method.scores:
+            fitting = ", ".join(name for name, m in CORRECTIONS.items() if task.score in m.scores)
             raise UserError(
-                f"evaluate.correction {options.correction!r} is for {method.score} scores, task {task.name} answers by "
-                f"{task.score}: expected {fitting}"
+                f"evaluate.correction {options.correction!r} is for {' or '.join(method.scores)} scores, task "
+                f"{task.name} answers by {task.score}: expected {fitting}"
             )
     with jax.default_matmul_precision("highest"):
         answers = _Answers(task, params, dataset, options)

@@ -84,7 +84,7 @@ def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, sta
         best_on_test=None if run.task.solve or run.dataset.is_validation_view else best_evaluated(folder, epoch),
     )
     say(table(report))
-    picture = draw_to(folder, report)
+    picture = None if run.dataset.is_validation_view else draw_to(folder, report)  # of hundreds nobody looks at one
     say(f"report: {folder / 'report.json'}" + (f", picture: {picture}" if picture else ""))
     return report
 

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,10 +14,10 @@ from ml_collections import ConfigDict
 
 from demjax.checks import UserError, did_you_mean
 from demjax.mesh import DATA_AXIS
-from demjax.train.config import check_config
+from demjax.train.config import as_grid, check_config
 from demjax.train.epoch import TrainState, run_steps, state_maker
 from demjax.train.optimizer import make_optimizer
-from demjax.train.run import Run, build
+from demjax.train.run import Run, build, build_task
 
 MEMBERS = "members"
 RATE = "optimizer.learning_rate"
@@ -54,7 +55,7 @@ def build_population(config: ConfigDict, devices: Sequence[jax.Device] | None) -
     run = build(config, devices[:1])
     if run.task.solve:
         raise UserError(f"population: task {run.task.name} has a closed form and no seeds; use --mode=select")
-    grid = dict(config.population.settings)
+    grid = as_grid("population.settings", config.population.settings)
     allowed = [RATE, *(f"task.{name}" for name in run.task.numbers)]
     for key in grid:
         if key not in allowed:
@@ -68,8 +69,7 @@ def build_population(config: ConfigDict, devices: Sequence[jax.Device] | None) -
     ]
     if not members:
         raise UserError(f"population has {config.population.seeds} seeds and settings {grid}: expected a member")
-    for member in members:
-        check_config(member_config(config, member))
+    _check(config, members, run)
     values = {"learning_rate": [m.setting.get(RATE, config.optimizer.learning_rate) for m in members]}
     values |= {n: [m.setting.get(f"task.{n}", config.task[n]) for m in members] for n in run.task.numbers}
     steps = run.steps_per_epoch * config.train.epochs
@@ -79,10 +79,21 @@ def build_population(config: ConfigDict, devices: Sequence[jax.Device] | None) -
     return Population(run._replace(optimizer=unit), members, numbers, mesh, state_maker(run.task, unit))
 
 
+def _check(config: ConfigDict, members: list[Member], run: Run) -> None:
+    """Every setting by itself, as a run alone would check it."""
+    for member in {json.dumps(m.setting): m for m in members}.values():
+        alone = member_config(config, member)
+        check_config(alone)
+        build_task(alone, run.dataset)
+
+
 def member_config(config: ConfigDict, member: Member) -> ConfigDict:
     """The config of this member as a run alone."""
     alone = copy.deepcopy(config)
-    alone.update_from_flattened_dict(member.setting)
+    try:
+        alone.update_from_flattened_dict(member.setting)
+    except TypeError as error:  # ml_collections: a value of another type than the default
+        raise UserError(f"population.settings: {member.setting} does not fit: {error}") from None
     alone.seed = member.seed
     alone.population.update(seeds=0, settings=())
     return alone

@@ -121,13 +121,13 @@ def _penalties(population: Population, folder: Path, say) -> list[dict[str, floa
     devices = list(population.mesh.devices.flat)
     reports = train_population(twin, folder / "validation", devices=devices, say=lambda line: None)
     found = {(r["config"]["seed"], _setting(r["config"], population)): r["metrics"] for r in reports}
-    wanted = [found.get((m.seed, _setting(m.setting, population)), {}) for m in population.members]
+    wanted = [found.get((m.seed, _setting(m.setting, population)), {}) for m in population.members]  # {}: it diverged
     return [{kind: metrics[key] for kind, key in PENALTIES.items() if key in metrics} for metrics in wanted]
 
 
 def _setting(config: Mapping[str, Any], population: Population) -> str:
-    """The values in which members differ, as a key."""
-    return json.dumps([config[key] for key, _ in population.run.config.population.settings])
+    """The numbers in which members differ, as a key; 1 and 1.0 are one."""
+    return json.dumps([float(config[key]) for key, _ in population.run.config.population.settings])
 
 
 def _report(

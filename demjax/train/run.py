@@ -1,8 +1,10 @@
 """From a config to the parts of a run, all checked before anything is written; and what its numbers depend on."""
 
+import contextlib
+import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ from demjax.data import Dataset, load
 from demjax.data.batches import BATCHING
 from demjax.mesh import data_mesh
 from demjax.tasks import TASKS, Task
-from demjax.train.config import check_config, config_hash
+from demjax.train.config import check_config, config_hash, flatten
 from demjax.train.epoch import Plan
 from demjax.train.optimizer import make_optimizer
 
@@ -54,9 +56,8 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ru
       UserError: for whatever in config or data does not fit.
     """
     check_config(config)
-    dataset = load(**config.data.to_dict())
-    settings = {k: v for k, v in config.task.items() if k != "name"}
-    task = choose("task.name", config.task.name, TASKS)(dataset, **settings)
+    dataset = _dataset(config)
+    task = build_task(config, dataset)
     rows = choose("train.batching", config.train.batching, BATCHING)(dataset)
     if config.train.batching == "class_sums" and not task.groups and not task.solve:
         raise UserError(f"train.batching is class_sums: the loss of {task.name} needs single images, use examples")
@@ -65,6 +66,42 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ru
     steps = math.ceil(n_rows / batch_size) * config.train.passes_per_epoch
     optimizer = make_optimizer(total_steps=steps * config.train.epochs, **config.optimizer.to_dict())
     return Run(config, dataset, task, optimizer, data_mesh(devices), rows, batch_size, steps)
+
+
+def build_task(config: ConfigDict, dataset: Dataset) -> Task:
+    """The task of a config for a data set.
+
+    Raises:
+      UserError: an unknown task, a setting out of range.
+    """
+    settings = {k: v for k, v in config.task.items() if k != "name"}
+    return choose("task.name", config.task.name, TASKS)(dataset, **settings)
+
+
+@contextlib.contextmanager
+def keeping_datasets() -> Iterator[None]:
+    """Within, sets that were read are not read again: for many runs on files that stay as they are meanwhile."""
+    global _kept
+    outer, _kept = _kept, {} if _kept is None else _kept
+    try:
+        yield
+    finally:
+        _kept = outer
+
+
+KEPT = 3  # the test view and the validation view of one set, and one more
+_kept: dict[str, Dataset] | None = None
+
+
+def _dataset(config: ConfigDict) -> Dataset:
+    if _kept is None:
+        return load(**config.data.to_dict())
+    key = json.dumps(flatten(config.data))
+    if key not in _kept:
+        if len(_kept) == KEPT:
+            _kept.pop(next(iter(_kept)))
+        _kept[key] = load(**config.data.to_dict())
+    return _kept[key]
 
 
 def provenance(run: Run, epoch: int) -> dict[str, Any]:

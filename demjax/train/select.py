@@ -11,13 +11,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from demjax.checks import UserError, choose, did_you_mean, listed
-from demjax.train.config import check_config, config_hash, flatten
+from demjax.train.config import as_grid, config_hash, flatten
 from demjax.train.evaluate import METRICS, ON_VALIDATION
-from demjax.train.loop import loud_only, train_and_evaluate
+from demjax.train.loop import TrainingDiverged, loud_only, train_and_evaluate
+from demjax.train.population import train_population
 from demjax.train.report import read_records
+from demjax.train.run import build, keeping_datasets
 from demjax.train.workdir import write_json
 
 FOLDS = ("val", "val2", "val3")
+SELECTABLE = ("task", "optimizer", "train", "data")
+OBJECTIVES = tuple(m for m in (*METRICS, *ON_VALIDATION) if m not in ("hubness/n1_skewness", "gzsl/best_penalty"))
 
 
 def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -36,28 +40,49 @@ def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None
       UserError: an empty grid, a key or objective that does not exist, a value that a setting cannot have.
     """
     workdir = Path(workdir).expanduser()
+    choose("select.objective", config.select.objective, dict.fromkeys(OBJECTIVES))
     settings = list(_settings(config))
-    for setting in settings:  # all of them before the first hour is spent
-        check_config(_on_validation(config, setting, 0, "val"))
-    choose("select.objective", config.select.objective, dict.fromkeys((*METRICS, *ON_VALIDATION)))
-    tried: list[dict[str, Any]] = []
-    for number, setting in enumerate(settings, start=1):
-        say(f"setting {number}/{len(settings)}: {' '.join(_flags(setting))}")
-        curves = []
-        for fold, seed in itertools.product(FOLDS[: config.select.folds], range(config.select.seeds)):
-            folder = workdir / f"{number:03d}-seed{seed}{fold.removeprefix('val')}"
-            train_and_evaluate(_on_validation(config, setting, seed, fold), folder, say=loud_only(say))
-            curves.append(_curve(folder, config.select.objective))
-        curve = np.mean(curves, axis=0)
-        epochs = _best_epoch(curve, setting.get("optimizer.schedule", config.optimizer.schedule))
-        value = float(curve[epochs - 1])
-        tried.append({"setting": setting, "epochs": epochs, "value": value, "curve": curve.tolist()})
-        say(f"  {config.select.objective} {100 * value:.1f} after epoch {epochs} of {len(curve)}")
-    winner = max(tried, key=lambda row: row["value"])
+    with keeping_datasets():
+        for setting in settings:  # mistakes before the first hour is spent
+            _check(_on_validation(config, setting, 0, "val"))
+        tried = []
+        for number, setting in enumerate(settings, start=1):
+            say(f"setting {number}/{len(settings)}: {' '.join(_flags(setting))}")
+            tried.append(_try(config, setting, workdir / f"{number:03d}", say))
+    if all(row["value"] is None for row in tried):
+        raise UserError(f"all {len(tried)} settings of select.grid diverged: lower optimizer.learning_rate in the grid")
+    winner = max((row for row in tried if row["value"] is not None), key=lambda row: row["value"])
     selection = {"winner": winner, **question(config), "tried": tried}
     write_json(workdir / "selection.json", selection)
     say(f"selected: {' '.join(_flags(winner['setting']))} --config.train.epochs={winner['epochs']}")
     return selection
+
+
+def _check(config: ConfigDict) -> None:
+    task = build(config).task
+    protocol = config.select.objective.partition("/")[0]
+    if protocol not in task.protocols:
+        raise UserError(
+            f"select.objective is {config.select.objective!r}, task {task.name} has no {protocol} metrics: try zsl/top1"
+        )
+
+
+def _try(config: ConfigDict, setting: dict[str, Any], folder: Path, say) -> dict[str, Any]:
+    """All runs of a setting, and how good it is; a setting that diverges has lost."""
+    objective, curves = config.select.objective, []
+    for fold, seed in itertools.product(FOLDS[: config.select.folds], range(config.select.seeds)):
+        own = folder.with_name(f"{folder.name}-seed{seed}{fold.removeprefix('val')}")
+        try:
+            train_and_evaluate(_on_validation(config, setting, seed, fold), own, say=loud_only(say))
+        except TrainingDiverged as lost:
+            say(f"  {lost}")
+            return {"setting": setting, "epochs": 0, "value": None, "curve": []}
+        curves.append(_curve(own, objective))
+    curve = np.mean(curves, axis=0)
+    epochs = _best_epoch(curve, setting.get("optimizer.schedule", config.optimizer.schedule))
+    value = float(curve[epochs - 1])
+    say(f"  {objective} {100 * value:.1f} after epoch {epochs} of {len(curve)}")
+    return {"setting": setting, "epochs": epochs, "value": value, "curve": curve.tolist()}
 
 
 def question(config: ConfigDict) -> dict[str, Any]:
@@ -95,12 +120,14 @@ def _flags(setting: dict[str, Any]) -> list[str]:
 
 
 def _settings(config: ConfigDict) -> Iterator[dict[str, Any]]:
-    grid, known = dict(config.select.grid), flatten(config)
+    grid, known = as_grid("select.grid", config.select.grid), flatten(config)
     if not grid:
         raise UserError("select.grid is empty: give it ((key, (value, ...)), ...) in the config file")
     for key in grid:
         if key not in known:
             raise UserError(f"select.grid has an unknown key {key!r}: {did_you_mean(key, known)}")
+        if key.partition(".")[0] not in SELECTABLE or key == "data.fold":
+            raise UserError(f"select.grid has {key!r}, which is not to be selected: expected {', '.join(SELECTABLE)}")
     every = list(itertools.product(*grid.values()))
     if 0 < config.select.samples < len(every):
         drawn = np.random.default_rng(config.seed).choice(len(every), config.select.samples, replace=False)
@@ -112,6 +139,8 @@ def _settings(config: ConfigDict) -> Iterator[dict[str, Any]]:
 def select_and_train(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None] = print) -> dict[str, Any]:
     """`select`, then the winner trained on all of trainval, in `workdir`/best; its report.
 
+    With `population.seeds` as many seeds of it are trained, and the report is that of the first.
+
     Raises:
       UserError: as `select`.
     """
@@ -120,6 +149,8 @@ def select_and_train(config: ConfigDict, workdir: str | Path, *, say: Callable[[
     best = copy.deepcopy(config)
     best.update_from_flattened_dict(winner["setting"])
     best.train.epochs = winner["epochs"]
+    if best.population.seeds:
+        return train_population(best, workdir / "best", say=say)[0]
     return train_and_evaluate(best, workdir / "best", say=say)
 
 
@@ -130,6 +161,7 @@ def _on_validation(config: ConfigDict, setting: dict[str, Any], seed: int, fold:
     except TypeError as error:  # ml_collections: a value of another type than the default
         raise UserError(f"select.grid: {' '.join(_flags(setting))}: {error}") from None
     changed.data.fold, changed.seed, changed.evaluate.every = fold, seed, 1
+    changed.population.seeds = 0
     changed.select.grid = ()  # a folder belongs to its setting, not to the grid around it
     changed.train.checkpoint_every = changed.train.epochs
     return changed

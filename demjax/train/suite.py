@@ -4,15 +4,15 @@ import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from demjax.checks import UserError, choose
+from demjax.checks import UserError, choose, in_range, listed
 from demjax.hubness import CORRECTIONS
 from demjax.train.loop import train_and_evaluate
 from demjax.train.population import train_population
-from demjax.train.run import build
+from demjax.train.run import build, keeping_datasets
 from demjax.train.select import answered, select
 
 
@@ -46,6 +46,13 @@ class Suite:
     notes: tuple[str, ...] = ()
 
 
+class Outcome(NamedTuple):
+    """By the name of the row: its reports, one for every seed; or why it failed."""
+
+    reports: dict[str, list[dict[str, Any]]]
+    failed: dict[str, str]
+
+
 def load_python(file: Path) -> Any:
     """A Python file as a module.
 
@@ -54,6 +61,8 @@ def load_python(file: Path) -> Any:
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file")
+    if file.suffix != ".py":
+        raise UserError(f"{file}: expected a Python file")
     spec = importlib.util.spec_from_file_location(f"demjax_{file.stem}", file)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -86,26 +95,49 @@ def run_suite(
     seeds: int,
     only: Iterable[str] = (),
     say: Callable[[str], None] = print,
-) -> dict[str, list[dict[str, Any]]]:
-    """Runs every row, or resumes it; the reports of each, one for every seed.
+    each: Callable[[Outcome], Any] = lambda outcome: None,
+) -> Outcome:
+    """Runs every row, or resumes it; a row that fails does not take the others along.
 
     Every row is evaluated with calibrated stacking and with an inductive hub correction of its score, too.
 
+    Args:
+      each: called with what there is after every row.
+
     Raises:
-      UserError: as the rows; an unknown name in `only`.
+      UserError: a row whose config, data or settings do not fit; an unknown name in `only`; no row, no seed.
     """
-    by_name = {row.name: row for row in suite.rows}
+    in_range("--seeds", seeds, 1)
+    wanted = _wanted(suite, only)
+    outcome = Outcome({}, {})
+    with keeping_datasets():
+        configs = {row.name: config_of(row, folder, changes) for row in wanted}
+        for row in wanted:  # mistakes before the first hour
+            try:
+                build(configs[row.name])
+            except UserError as mistake:
+                raise UserError(f"row {row.name}: {mistake}") from None
+        for number, row in enumerate(wanted, start=1):
+            say(f"row {number}/{len(wanted)}: {row.name}")
+            try:
+                outcome.reports[row.name] = run_row(row, configs[row.name], workdir / row.name, seeds, say)
+            except UserError as mistake:
+                say(f"row {row.name} failed: {mistake}")
+                outcome.failed[row.name] = str(mistake)
+            each(outcome)
+    return outcome
+
+
+def _wanted(suite: Suite, only: Iterable[str]) -> list[Row]:
+    names = [row.name for row in suite.rows]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"the suite {suite.title!r} names rows twice: {listed(doubled)}; a row has a folder of its own")
     for name in only:
-        choose("--only", name, by_name)
+        choose("--only", name, dict.fromkeys(names))
     wanted = [row for row in suite.rows if not only or row.name in only]
-    configs = {row.name: config_of(row, folder, changes) for row in wanted}  # mistakes before the first hour
     if not wanted:
         raise UserError(f"the suite {suite.title!r} has no rows")
-    reports = {}
-    for number, row in enumerate(wanted, start=1):
-        say(f"row {number}/{len(wanted)}: {row.name}")
-        reports[row.name] = run_row(row, configs[row.name], workdir / row.name, seeds, say)
-    return reports
+    return wanted
 
 
 def run_row(row: Row, config: ConfigDict, workdir: Path, seeds: int, say) -> list[dict[str, Any]]:
@@ -134,7 +166,7 @@ def _selected(config: ConfigDict, folder: Path, say) -> dict[str, Any]:
 
 
 def correction_for(score: str) -> str:
-    """The hub correction with one statistic on either side that fits a score; none for inner products."""
-    preferred = {"cosine": "csls", "euclidean": "nicdm"}.get(score, "")
-    assert not preferred or CORRECTIONS[preferred].score == score
+    """The hub correction with one statistic on either side that fits a score."""
+    preferred = {"cosine": "csls", "dot": "csls", "euclidean": "nicdm"}[score]
+    assert score in CORRECTIONS[preferred].scores
     return preferred

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from demjax.train.suite import Row, Suite
+from demjax.train.suite import Outcome, Row, Suite
 from demjax.train.workdir import write_json, write_text
 
 Reports = Sequence[Mapping[str, Any]]
@@ -38,21 +38,26 @@ def row_numbers(reports: Reports, metric: str, factor: float = 100.0) -> tuple[f
     return factor * float(np.mean(values)), factor * float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def lines_of(suite: Suite, reports: Mapping[str, Reports], published: bool) -> list[list[str]]:
+def lines_of(suite: Suite, outcome: Outcome, published: bool) -> list[list[str]]:
     """The table as text, headings first."""
     heads = ["method", "semantics", "seeds", *(h for _, h in COLUMNS), "N1 skewness", "train s", "setting"]
     if published:
         heads += ["published T1 / U / S / H"]
     rows = [heads]
-    for row in (r for r in suite.rows if r.name in reports):
-        own = reports[row.name]
+    for row in suite.rows:
+        if row.name in outcome.failed:
+            rows.append([row.name, *["-"] * (len(heads) - 1)])
+        if row.name not in outcome.reports:
+            continue
+        own = outcome.reports[row.name]
         cells = [row.name, own[0]["provenance"]["sources"]["semantics"], str(len(own))]
         cells += [_cell(row_numbers(own, metric), 1, len(own)) for metric, _ in COLUMNS]
         cells.append(_cell(row_numbers(own, SKEWNESS, 1.0), 2, len(own)))
         cells.append(f"{np.mean([r['seconds']['train'] for r in own]):.1f}")
-        cells.append("selected on validation classes" if row.selected == "here" else row.selected)
+        objective = own[0]["config"]["select.objective"]
+        cells.append(f"selected on validation classes, by {objective}" if row.selected == "here" else row.selected)
         if published:
-            cells.append(_published(row))
+            cells.append(_published(row) if _is_the_published_data(own[0]) else "other data")
         rows.append(cells)
     return rows
 
@@ -69,15 +74,21 @@ def _published(row: Row) -> str:
     return " / ".join(f"{row.published[m]:.1f}" if m in row.published else "-" for m in wanted)
 
 
-def publish(suite: Suite, reports: Mapping[str, Reports], workdir: Path, *, published: bool = False) -> str:
+def _is_the_published_data(report: Mapping[str, Any]) -> bool:
+    told = report["provenance"]
+    return told["sources"]["features"].startswith("res101") and told["split_version"] in ("ps1", "ps2")
+
+
+def publish(suite: Suite, outcome: Outcome, workdir: Path, *, published: bool = False) -> str:
     """Writes table.md, table.csv, table.json and, with matplotlib, curves.png and hubs.png; returns the Markdown."""
-    rows = lines_of(suite, reports, published)
-    first = next(iter(reports.values()))[0]
-    text = [f"# {suite.title}", "", _conditions(first), ""]
+    reports, rows = outcome.reports, lines_of(suite, outcome, published)
+    conditions = _conditions(next(iter(reports.values()))[0]) if reports else "No row is done."
+    text = [f"# {suite.title}", "", conditions, ""]
     text += ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
     text += ["| " + " | ".join(row) + " |" for row in rows[1:]]
     notes = [*suite.notes, *(f"{r.name}: {r.note}" for r in suite.rows if r.note and r.name in reports)]
-    text += ["", *(f"* {note}" for note in [*notes, *remarks(reports)])]
+    failed = [f"{name} **failed**: {why}" for name, why in outcome.failed.items()]
+    text += ["", *(f"* {note}" for note in [*failed, *notes, *remarks(reports)])]
     markdown = "\n".join(text) + "\n"
     write_text(workdir / "table.md", markdown)
     table = io.StringIO()
@@ -88,7 +99,8 @@ def publish(suite: Suite, reports: Mapping[str, Reports], workdir: Path, *, publ
         for name, own in reports.items()
     }
     write_json(workdir / "table.json", json.loads(json.dumps(numbers)))
-    _draw(reports, workdir)
+    if reports:
+        _draw(reports, workdir)
     return markdown
 
 
@@ -98,22 +110,34 @@ def _conditions(report: Mapping[str, Any]) -> str:
         f"{config['data.name']}, features {told['sources']['features']} ({told['fingerprints']['features']}), split "
         f"{told['split_version']} ({told['fingerprints']['splits']}), {told['devices']}. Percent, per-class averages, "
         "mean ± std over seeds. Calibrated: penalty on seen classes found on validation classes by a twin of the run. "
-        "Hub-corrected: CSLS (cosine) or NICDM (Euclidean), bank: seen training images, inductive."
+        "Hub-corrected: CSLS (cosine, inner products) or NICDM (Euclidean), bank: seen training images, inductive."
     )
 
 
+CLOSED_FORMS = ("ridge", "ridge_to_semantic", "eszsl", "sae", "sae_to_semantic")
 # (better, worse, metric, what the literature says)
 ORDERS = (
     ("dem", "dem_to_semantic", "zsl/top1", "DEM: semantic->visual above visual->semantic in T1"),
     ("dem", "dem_hinge", "zsl/top1", "DEM: least squares above hinge in T1"),
     ("ridge", "ridge_to_semantic", "zsl/top1", "ridge: semantic->visual above visual->semantic in T1"),
-    *(
-        ("dem", other, "gzsl/harmonic", f"DEM above {other} in H")
-        for other in ("ridge", "ridge_to_semantic", "eszsl", "sae", "sae_to_semantic")
-    ),
+    *(("dem", other, "gzsl/harmonic", f"DEM above {other} in H") for other in CLOSED_FORMS),
+    *(("dem", other, "gzsl_calibrated/harmonic", f"DEM above {other} in H, both calibrated") for other in CLOSED_FORMS),
+    ("dem", "amp", "zsl/top1", "DEM above amp in T1"),
     ("dem_fused", "dem", "zsl/top1", "DEM: attributes and sentences above attributes in T1"),
     ("dem_fused", "dem_sentences", "zsl/top1", "DEM: attributes and sentences above sentences in T1"),
     ("class_norm", "dem", "gzsl/harmonic", "class-normalised DEM above DEM in H"),
+    (
+        "class_norm_fused",
+        "class_norm",
+        "zsl/top1",
+        "class-normalised DEM: attributes and sentences above attributes in T1",
+    ),
+    (
+        "class_norm_fused",
+        "class_norm_sentences",
+        "zsl/top1",
+        "class-normalised DEM: attributes and sentences above sentences in T1",
+    ),
     ("dem_to_semantic", "dem", SKEWNESS, "N1 skewness: visual->semantic above semantic->visual (DEM)"),
     ("ridge_to_semantic", "ridge", SKEWNESS, "N1 skewness: visual->semantic above semantic->visual (ridge)"),
 )

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from demjax.checks import UserError
 from demjax.data import load
 from demjax.tasks.linear import ridge
+from demjax.train import evaluate as evaluate_module
 from demjax.train.evaluate import Options, evaluate
 
 NAMES = [f"n{i:05d}" for i in range(12)]
@@ -43,10 +45,42 @@ def test_the_lists_choose_classes_and_images(tmp_path):
     assert set(view.classes) <= set(NAMES[:8])
 
 
-def test_with_every_class_in_a_list_features_stay_a_map(tmp_path):
+@pytest.mark.parametrize("split", ["train/all", "train/2hops"])
+def test_features_stay_a_map(tmp_path, split):
     write(tmp_path)
-    data = load("MINE", dir=str(tmp_path), semantics="wv", split="train/all")
+    data = load("MINE", dir=str(tmp_path), semantics="wv", split=split)
     assert isinstance(data.features, np.memmap)
+    assert len(np.concatenate([data.splits[role] for role in ("trainval", "test_seen", "test_unseen")])) == (
+        120 if split == "train/all" else 100
+    )
+
+
+def test_several_sources(tmp_path):
+    _, _, table = write(tmp_path)
+    np.save(tmp_path / "att.npy", table[:, :3] * 2)
+    data = load("MINE", dir=str(tmp_path), semantics="wv+att", split="train/2hops")
+    assert data.parts == {"wv": 4, "att": 3} and data.sources["semantics"] == "wv.npy+att.npy"
+    np.testing.assert_array_equal(data.tables()["att"], 2 * table[[*range(8), 9, 11], :3])
+
+
+@pytest.mark.parametrize("name", ["train", "2hops"])
+def test_an_empty_list(tmp_path, name):
+    write(tmp_path)
+    (tmp_path / "lists" / f"{name}.txt").write_text("\n")
+    with pytest.raises(UserError, match=f"{name}.txt is empty: expected one class name a line"):
+        load("MINE", dir=str(tmp_path), semantics="wv", split="train/2hops")
+
+
+@pytest.mark.parametrize("correction", ["", "nicdm"])
+def test_evaluation_block_by_block_equals_evaluation_at_once(tmp_path, monkeypatch, correction):
+    write(tmp_path)
+    data = load("MINE", dir=str(tmp_path), semantics="wv", split="train/2hops")
+    task = ridge(data, l2=1.0)
+    options = Options(query_batch=7, correction=correction, hits=(1, 2))
+    whole = evaluate(task, task.solve(), data, options)
+    monkeypatch.setattr(evaluate_module, "KEPT_BYTES", 0)
+    blocks = evaluate(task, task.solve(), data, options)
+    assert blocks.metrics == pytest.approx(whole.metrics, rel=1e-6, nan_ok=True) and blocks.n1 == whole.n1
 
 
 @pytest.mark.parametrize("ties", ["lowest_id", "pessimistic"])

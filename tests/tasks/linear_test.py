@@ -1,5 +1,7 @@
 """Closed forms against scikit-learn, SciPy and the equations written out with inverses."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -86,6 +88,24 @@ def test_sae_solves_the_sylvester_equation(l2):
         assert task.score == "cosine" and task.direction == direction
 
 
+@pytest.mark.parametrize("l2", [1e-3, 0.2, 10.0])
+def test_sae_with_more_columns_than_images_and_than_classes(l2):
+    """Both products have eigenvalues 0 there, as on CUB; the part of W that nothing decides is 0."""
+    rng = np.random.default_rng(0)
+    rank = rng.standard_normal((len(DATA.labels), 4)) @ rng.standard_normal((4, 20))
+    thin = dataclasses.replace(
+        DATA,
+        features=rank.astype(np.float32),
+        semantics=(DATA.semantics[:, :3] @ rng.standard_normal((3, 9))).astype(np.float32),
+    )
+    x, a = rank[DATA.splits["trainval"]].T, thin.semantics.astype(np.float64)[LABELS].T
+    # a a' W + W l x x' = (1 + l) a x' as one linear system of the entries of W, row by row; lstsq takes the least norm
+    system = np.kron(a @ a.T, np.eye(20)) + l2 * np.kron(np.eye(9), x @ x.T)
+    w = np.linalg.lstsq(system, (1 + l2) * (a @ x.T).ravel(), rcond=1e-10)[0].reshape(9, 20)
+    w /= np.linalg.norm(w, axis=1, keepdims=True)
+    close(sae(thin, direction=VISUAL, l2=l2, features_scale="none").solve()["weights"], w)
+
+
 def test_one_spectrum_for_a_sweep_and_another_for_other_data(monkeypatch):
     monkeypatch.setattr(linear, "_spectra", {})
     decomposed = []
@@ -144,7 +164,7 @@ def test_amp_is_the_end_of_a_long_walk():
         steps[s] /= steps[s].sum()
     steps[unseen, unseen] = 1
     walked = np.linalg.matrix_power(steps, 4096)
-    absorbed = _absorption(weights, 3, seen, unseen)
+    absorbed = _absorption(weights[seen], 3, seen, unseen, 9)
     np.testing.assert_allclose(absorbed[np.ix_(unseen, seen)], walked[np.ix_(seen, unseen)].T, atol=1e-6)
     np.testing.assert_allclose(absorbed[unseen].sum(axis=0), 1, atol=1e-6)
 

@@ -41,7 +41,7 @@ def test_mixtures_solve_their_problem(gamma):
 
 
 def test_sync():
-    task = sync(DATA, gamma=2.0)
+    task = sync(DATA, gamma=2.0, l2=0.3)
     bases = np.random.default_rng(1).standard_normal((len(SEEN), 20))
     params = {"bases": jnp.asarray(bases, jnp.float32)}
     s = np.array([[np.exp(-2 * ((a - b) ** 2).sum()) for b in UNIT_A[SEEN]] for a in UNIT_A])
@@ -50,7 +50,9 @@ def test_sync():
     np.testing.assert_allclose(all_scores(task, params), FIRST @ (s @ bases).T, rtol=1e-3, atol=1e-4)
     scores = UNIT_X @ (s[SEEN] @ bases).T
     sign = np.where(np.arange(len(SEEN))[None] == TRUTH[:, None], 1, -1)
-    assert mean_loss(task, params) == pytest.approx((np.maximum(0, 1 - sign * scores) ** 2).mean(), rel=1e-4)
+    penalty = 0.15 * ((s[SEEN] @ bases) ** 2).sum()
+    wanted = (np.maximum(0, 1 - sign * scores) ** 2).mean() + penalty
+    assert mean_loss(task, params) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_sse():
@@ -71,6 +73,7 @@ def test_sse():
     ("build", "told"),
     [
         (lambda: sync(DATA, gamma=0.0), "task.gamma is 0"),
+        (lambda: sync(DATA, l2=-1.0), "task.l2 is -1"),
         (lambda: sse(DATA, gamma=-1.0), "task.gamma is -1"),
         (lambda: sse(DATA, margin=0.0), "task.margin is 0"),
     ],

@@ -175,7 +175,7 @@ def test_a_correction_must_fit_the_score():
     task = dem(DATASET, hidden=16, score="euclidean")
     params = task.init(jax.random.key(0))
     with pytest.raises(
-        UserError, match="'csls' is for cosine scores, task dem answers by euclidean: expected local_sc"
+        UserError, match="'csls' is for cosine or dot scores, task dem answers by euclidean: expected local_sc"
     ):
         evaluate(task, params, DATASET, Options(correction="csls"))
     with pytest.raises(UserError, match="did you mean 'csls'"):

@@ -111,7 +111,8 @@ def test_every_member_is_a_run_to_the_tables(tmp_path):
 
 
 def test_calibration_comes_from_a_twin_of_every_member(tmp_path):
-    config = tiny(**{"evaluate.calibrate": True, "evaluate.correction": "csls", "population.settings": SETTINGS[:1]})
+    whole = ((SETTINGS[0][0], (1, 2)),)  # integers for a setting of floats
+    config = tiny(**{"evaluate.calibrate": True, "evaluate.correction": "csls", "population.settings": whole})
     reports = run(config, tmp_path)
     for i, report in enumerate(reports):
         twin = json.loads((tmp_path / "validation" / "members" / f"{i:03d}" / "report.json").read_text())
@@ -134,7 +135,12 @@ def test_a_diverging_member_does_not_take_the_others_along(tmp_path):
     [
         ({"population.settings": (("task.hidden", (1, 2)),)}, "'task.hidden', in which members cannot differ"),
         ({"population.settings": (("task.l3", (1.0,)),)}, "did you mean 'task.l2'"),
-        ({"population.settings": (("task.l2", ()),)}, "expected a member"),
+        ({"population.settings": (("task.l2", ()),)}, "'task.l2' with .*expected every key and every value once"),
+        ({"population.settings": (("task.l2", (0.1, 0.1)),)}, "expected every key and every value once"),
+        ({"population.settings": (("task.l2", 0.1),)}, "expected .*key, .value"),
+        ({"population.settings": ("task.l2",)}, "expected .*key, .value"),
+        ({"population.settings": (("task.l2", ("a",)),)}, "does not fit"),
+        ({"population.settings": (("task.l2", (0.1, -1.0)),)}, "task.l2 is -1"),
         ({"population.settings": (("optimizer.learning_rate", (0.0,)),)}, "optimizer.learning_rate is 0"),
     ],
 )

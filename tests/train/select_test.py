@@ -124,3 +124,56 @@ def test_random_search_draws_some_of_the_grid(tmp_path, monkeypatch):
         for config in (tiny(**{"select.grid": grid, "select.samples": 4, "seed": seed}) for seed in (0, 0, 1))
     ]
     assert tried[0] == tried[1] != tried[2] and len({str(s) for s in tried[0]}) == 4
+
+
+def test_a_setting_that_diverges_has_lost(tmp_path):
+    said, grid = [], (("optimizer.learning_rate", (1e30, 1e-3)),)
+    selection = select(tiny(**{"select.grid": grid, "optimizer.name": "sgd"}), tmp_path, say=said.append)
+    assert selection["winner"]["setting"] == {"optimizer.learning_rate": 1e-3}
+    assert selection["tried"][0]["value"] is None and any("lower optimizer.learning_rate" in line for line in said)
+    with pytest.raises(UserError, match="all 1 settings of select.grid diverged"):
+        only = tiny(**{"select.grid": (("optimizer.learning_rate", (1e30,)),), "optimizer.name": "sgd"})
+        select(only, tmp_path / "other", say=said.append)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"select.objective": "hubness/n1_skewness"}, "select.objective is 'hubness/n1_skewness'"),
+        ({"select.objective": "gzsl/best_penalty"}, "select.objective is 'gzsl/best_penalty'"),
+        ({"select.grid": (("data.fold", ("test", "val")),)}, "'data.fold', which is not to be selected"),
+        ({"select.grid": (("population.seeds", (2, 3)),)}, "'population.seeds', which is not to be selected"),
+        ({"select.grid": (("task.l2", 0.1),)}, "expected .*key, .value"),
+        ({"select.grid": (("task.l2", (0.1,)), ("task.l2", (0.2,)))}, "every key and every value once"),
+        ({"select.grid": (("task.l2", (0.1, -1.0)),)}, "task.l2 is -1"),
+    ],
+)
+def test_grids_and_objectives_are_checked_first(tmp_path, changes, told):
+    with pytest.raises(UserError, match=told):
+        select(tiny(**changes), tmp_path, say=lambda line: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_objective_the_task_does_not_have(tmp_path, get_config):
+    config = get_config("cub_baseline", "quick")
+    amp = default_config("amp")
+    amp.data, amp.log = config.data, config.log
+    amp.select.grid = (("task.l2", (0.1,)),)
+    with pytest.raises(UserError, match="task amp has no gzsl metrics: try zsl/top1"):
+        select(amp, tmp_path, say=lambda line: None)
+
+
+def test_the_winner_with_several_seeds(tmp_path):
+    config = tiny(**{"select.grid": (("task.l2", (0.1,)),), "population.seeds": 2})
+    report = select_and_train(config, tmp_path, say=lambda line: None)
+    assert sorted(p.name for p in (tmp_path / "best" / "members").iterdir()) == ["000", "001"]
+    assert report["config"]["seed"] == 0 and report["provenance"]["fold"] == "test"
+
+
+def test_sets_are_read_once_for_all_settings(tmp_path, monkeypatch):
+    from demjax.train import run
+
+    read, load_one = [], run.load
+    monkeypatch.setattr(run, "load", lambda **given: read.append(given["fold"]) or load_one(**given))
+    select(tiny(**{"select.grid": (("task.l2", (0.1, 1.0)),)}), tmp_path, say=lambda line: None)
+    assert read == ["val"] and run._kept is None

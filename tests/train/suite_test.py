@@ -9,6 +9,7 @@ import pytest
 
 from demjax import tables
 from demjax.checks import UserError
+from demjax.train import suite as suite_module
 from demjax.train import suite_table
 from demjax.train.suite import Row, Suite, config_of, correction_for, load_python, run_suite
 from demjax.train.suite_table import publish, remarks
@@ -32,18 +33,23 @@ SUITE = Suite("A planted suite", ROWS, ("nobody has published this",))
 
 def test_runs_and_resumes_and_publishes(tmp_path):
     said = []
-    reports = run_suite(SUITE, CONFIGS, tmp_path, changes=SMALL, seeds=2, say=said.append)
+    outcome = run_suite(SUITE, CONFIGS, tmp_path, changes=SMALL, seeds=2, say=said.append)
+    reports = outcome.reports
     assert {name: len(own) for name, own in reports.items()} == {"dem": 2, "ridge": 1}
     dem = reports["dem"][0]["metrics"]
     assert "gzsl_calibrated/harmonic" in dem and "corrected/gzsl_calibrated/harmonic" in dem
     assert reports["ridge"][0]["config"]["task.l2"] in (0.1, 10.0)
 
     said.clear()
-    again = run_suite(SUITE, CONFIGS, tmp_path, changes=SMALL, seeds=2, only=["ridge"], say=said.append)
+    again = run_suite(SUITE, CONFIGS, tmp_path, changes=SMALL, seeds=2, only=["ridge"], say=said.append).reports
     assert again["ridge"][0]["metrics"] == reports["ridge"][0]["metrics"] and list(again) == ["ridge"]
     assert any("selected before" in line for line in said) and not any(line.startswith("setting") for line in said)
 
-    markdown = publish(SUITE, reports, tmp_path, published=True)
+    markdown = publish(SUITE, outcome, tmp_path, published=True)
+    assert "other data" in markdown and "51.7" not in markdown  # a planted set is not the paper's
+    reports["dem"][0]["provenance"]["sources"]["features"] = "res101.mat"
+    reports["dem"][0]["provenance"]["split_version"] = "ps1"
+    markdown = publish(SUITE, outcome, tmp_path, published=True)
     assert "51.7 / - / - / -" in markdown and "nobody has published this" in markdown and "±" in markdown
     assert "DEM above ridge in H" in markdown and "selected on validation classes" in markdown
     rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
@@ -72,14 +78,55 @@ def test_a_part_of_a_suite_adds_to_its_table(tmp_path, capsys):
     ]
     other = [f"--set={key}={21 if key.endswith('n_classes') else value}" for key, value in SMALL.items()]
     assert tables.main([f"--suite={file}", f"--workdir={tmp_path / 'w'}", *other, "--only", "ridge"]) == 1
-    assert "holds a run with another config" in capsys.readouterr().err
+    told = capsys.readouterr().out
+    assert "* ridge **failed**" in told and "holds a run with another config" in told and "| eszsl |" in told
+
+
+def test_a_row_that_fails_does_not_take_the_others_along(tmp_path, monkeypatch, capsys):
+    run_row = suite_module.run_row
+
+    def first_fails(row, *args):
+        if row.name == "dem":
+            raise UserError("loss is nan")
+        return run_row(row, *args)
+
+    monkeypatch.setattr(suite_module, "run_row", first_fails)
+    tables_seen = []
+    outcome = run_suite(
+        SUITE, CONFIGS, tmp_path, changes=SMALL, seeds=1, say=print,
+        each=lambda o: tables_seen.append(publish(SUITE, o, tmp_path)),
+    )  # fmt: skip
+    assert list(outcome.reports) == ["ridge"] and outcome.failed == {"dem": "loss is nan"}
+    assert "No row is done." in tables_seen[0] and "* dem **failed**: loss is nan" in tables_seen[1]
+    assert "| dem | - |" in tables_seen[1] and "row dem failed: loss is nan" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "told"),
+    [
+        ((ROWS[0], dataclasses.replace(ROWS[0], changes={"task.score": "cosin"}, name="b")), {}, "row b: task.score"),
+        ((ROWS[0], ROWS[0]), {}, "names rows twice: dem"),
+        (ROWS[:1], {"seeds": 0}, "--seeds is 0"),
+    ],
+)
+def test_mistakes_come_before_the_first_row(tmp_path, rows, changes, told):
+    with pytest.raises(UserError, match=told):
+        run_suite(Suite("", rows), CONFIGS, tmp_path, changes=SMALL, seeds=changes.get("seeds", 1), say=print)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_no_suite(capsys):
+    assert tables.main(["--suite", str(CONFIGS / "cub.py")]) == 1
+    assert "has no get_suite()" in capsys.readouterr().err
+    assert tables.main(["--suite", str(CONFIGS.parent / "README.md")]) == 1
+    assert "expected a Python file" in capsys.readouterr().err
 
 
 def test_a_selection_of_another_question_is_refused(tmp_path):
     run_suite(SUITE, CONFIGS, tmp_path, changes=SMALL, seeds=1, only=["ridge"], say=lambda line: None)
     wider = dataclasses.replace(ROWS[1], changes={"select.grid": (("task.l2", (0.1, 10.0, 99.0)),)})
-    with pytest.raises(UserError, match="selected with other settings: choose another --workdir"):
-        run_suite(Suite("", (wider,)), CONFIGS, tmp_path, changes=SMALL, seeds=1, say=lambda line: None)
+    outcome = run_suite(Suite("", (wider,)), CONFIGS, tmp_path, changes=SMALL, seeds=1, say=lambda line: None)
+    assert "selected with other settings: choose another --workdir" in outcome.failed["ridge"]
     with pytest.raises(UserError, match="has no rows"):
         run_suite(Suite("empty", ()), CONFIGS, tmp_path, changes={}, seeds=1, say=lambda line: None)
 
@@ -112,7 +159,7 @@ def test_every_row_of_the_suite_has_a_config():
 
 @pytest.mark.parametrize("score", ["cosine", "euclidean", "dot"])
 def test_corrections_fit(score):
-    assert correction_for(score) == {"cosine": "csls", "euclidean": "nicdm", "dot": ""}[score]
+    assert correction_for(score) == {"cosine": "csls", "euclidean": "nicdm", "dot": "csls"}[score]
 
 
 def test_mistakes(tmp_path, capsys):
