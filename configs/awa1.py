@@ -9,7 +9,8 @@ not been selected on AWA1, whose features were not at hand. With them, this does
         --config.data.dir=FOLDER
 
 `:released` are the hyper-parameters of the authors' script; the content of the renamed attribute file it reads is
-not public, `att` is our reading.
+not public, `att` is our reading. `:words` and `:fusion` are those of their scripts for word vectors, alone and beside
+attributes: att_splits.mat must then also hold a table `wv`, the vectors of your own (theirs: 1000-d, not published).
 """
 
 from demjax.train.config import default_config, variant
@@ -18,7 +19,7 @@ from demjax.train.config import default_config, variant
 def get_config(arg=""):
     config = default_config()
     config.data.name = "AWA1"
-    return variant(config, arg, {"released": released})
+    return variant(config, arg, {"released": released, "words": words, "fusion": fusion})
 
 
 def released(config):
@@ -31,3 +32,17 @@ def released(config):
     config.optimizer.update(name="adam", learning_rate=1e-4, schedule="constant")
     config.train.checkpoint_every = 10
     config.evaluate.every = 1  # as the script does: about every 1000 updates, on the test set
+
+
+def words(config):
+    """The script `AwA_wordvector.py`: no hidden layer, cosine."""
+    released(config)
+    config.data.semantics = "wv"
+    config.task.update(hidden=0, score="cosine")
+
+
+def fusion(config):
+    """The script `AwA_fusion.py`: tanh in every branch, attributes three times, a lambda for every layer."""
+    released(config)
+    config.data.semantics = "att+wv"
+    config.task.update(hidden=900, fusion="released", source_weights=(3.0, 1.0), source_l2=(1e-2, 1e-3), l2=1e-2)

@@ -36,7 +36,7 @@ BASELINES = {
     "cmt": ("cmt", {}, (RATES, ("task.semantics_scale", ("unit", "sqrt")))),
     "ba": ("ba", {}, (RATES, DECAYS)),
     "cvc": ("cvc", {}, (("optimizer.learning_rate", (1e-4, 3e-4, 1e-3)), DECAYS)),
-    "sync": ("sync", {}, (RATES, ("task.gamma", (0.5, 2.0, 8.0)))),
+    "sync": ("sync", {}, (RATES, ("task.gamma", (0.5, 2.0, 8.0)), ("task.l2", (1e-7, 1e-4)))),
     "sse": ("sse", {}, (("optimizer.learning_rate", (1e-3, 3e-3)), ("task.gamma", (0.01, 0.1)))),
 }
 
@@ -48,7 +48,7 @@ def get_config(arg=""):
     config.task.update(settings)
     config.train.update(batching="examples", batch_size=256, passes_per_epoch=2, epochs=10)
     config.optimizer.learning_rate = 1e-3
-    config.select.update(grid=grid, seeds=1, objective="zsl/top1" if task == "amp" else "gzsl/best_harmonic")
+    config.select.update(grid=grid, seeds=1, objective="zsl/top1" if task == "amp" else "gzsl/harmonic")
     if arg == "quick":
         quick(config)
     return config

@@ -124,13 +124,15 @@ def generate(
 ) -> list[list[str]]:
     """Generated captions: sentences that list some attributes of a class, not sentences anybody wrote.
 
-    "attribute17, attribute203, ...": `told` different attributes, drawn in proportion to their values relative to the
-    largest of any class. How often a class is said to have an attribute tells what the table says of it.
+    "attribute17, attribute203, ...": `told` different attributes in the order of the table, as people go from part to
+    part, drawn in proportion to their values relative to the largest of any class. How often a class is said to have an
+    attribute tells what the table says of it.
 
     Args:
       table: [c, a] attributes >= 0.
       per_class: sentences of each class.
-      told: attributes in a sentence, which has as many words; DEM reads 30 words.
+      told: attributes in a sentence, which has as many words; DEM reads 30 words. At most half of the table is told:
+        all of it would be the same sentence again and again.
       seed: of the draws.
       names: of the attributes; default attribute1, attribute2 ...
     """
@@ -139,6 +141,6 @@ def generate(
     share = np.maximum(table, 0) / np.maximum(table.max(axis=0, keepdims=True), 1e-12) + 1e-9
     sentences = []
     for row in share / share.sum(axis=1, keepdims=True):
-        drawn = [rng.choice(len(row), min(told, len(row)), replace=False, p=row) for _ in range(per_class)]
-        sentences.append([", ".join(known[j] for j in chosen) for chosen in drawn])
+        drawn = [rng.choice(len(row), min(told, -(-len(row) // 2)), replace=False, p=row) for _ in range(per_class)]
+        sentences.append([", ".join(known[j] for j in np.sort(chosen)) for chosen in drawn])
     return sentences

@@ -44,6 +44,7 @@ def class_norm(
     scale: int | float = 25.0,
     semantics_dropout: int | float = 0.0,
     features_power: int | float = 1.0,
+    members: int = 1,
 ) -> Task:
     """Builds the task for the widths of `dataset`.
 
@@ -56,11 +57,13 @@ def class_norm(
       scale: gamma^2 of the logits, > 0.
       semantics_dropout: share of the class table hidden in a training step, the rest scaled up; in [0, 0.9].
       features_power: p of the features, in (0, 1]; 1 leaves them as they are.
+      members: networks of an ensemble, >= 1: each is trained for itself, and an answer is by the mean of their cosines.
 
     Raises:
       UserError: a setting out of range or unknown.
     """
     in_range("task.hidden", hidden, 1)
+    in_range("task.members", members, 1)
     in_range("task.scale", scale, 0, open_low=True)
     in_range("task.semantics_dropout", semantics_dropout, 0, 0.9)
     in_range("task.features_power", features_power, 0, 1, open_low=True)
@@ -74,27 +77,46 @@ def class_norm(
 
     graph = nnx.graphdef(nnx.eval_shape(lambda: encoder(jax.random.key(0))))
 
-    def loss(params, batch, key, axis):
-        del axis
+    def init(key):
+        one = lambda key: nnx.state(encoder(key), nnx.Param)  # noqa: E731
+        return one(key) if members == 1 else jax.vmap(one)(jax.random.split(key, members))
+
+    def of_member(params, batch, key):
         classes = dropout(key, batch["semantics"][batch["seen"]], semantics_dropout)
         prototypes = nnx.merge(graph, params)(classes, classes)
         features = signed_power(batch["features"], features_power)
         logits = batch["scale"] * (losses.unit_rows(features) @ losses.unit_rows(prototypes).T)
         truth = jnp.searchsorted(batch["seen"], batch["label"])
-        total = jnp.sum(batch["weight"] * losses.softmax_cross_entropy(logits, truth))
-        return total, jnp.sum(batch["weight"]), {}
+        return jnp.sum(batch["weight"] * losses.softmax_cross_entropy(logits, truth))
+
+    def loss(params, batch, key, axis):
+        del axis
+        if members == 1:
+            return of_member(params, batch, key), jnp.sum(batch["weight"]), {}
+        keys = jax.random.split(key, members)  # a sum of losses of their own: the gradient of each is as if alone
+        totals = jax.lax.map(lambda own: of_member(own[0], batch, own[1]), (params, keys))
+        return totals.sum(), jnp.sum(batch["weight"]), {}
+
+    def prototypes_of(params, ids):
+        return nnx.merge(graph, params)(jnp.asarray(semantics[ids]), jnp.asarray(semantics[seen]))
+
+    def queries(params, features):
+        powers = signed_power(features, features_power)
+        return powers if members == 1 else losses.unit_rows(powers)
 
     def gallery(params, dataset, ids):
-        return nnx.merge(graph, params)(jnp.asarray(semantics[ids]), jnp.asarray(semantics[seen]))
+        if members == 1:
+            return prototypes_of(params, ids)
+        return jax.lax.map(lambda own: losses.unit_rows(prototypes_of(own, ids)), params).mean(axis=0)
 
     return Task(
         name="class_norm",
-        score="cosine",
+        score="cosine" if members == 1 else "dot",  # unit queries with the mean of unit prototypes: the mean cosine
         direction="semantic->visual",
         tables={"semantics": semantics, "seen": seen.astype(np.int32), "scale": np.float32(scale)},
         numbers=("scale",),
-        init=lambda key: nnx.state(encoder(key), nnx.Param),
+        init=init,
         loss=loss,
-        queries=lambda params, features: signed_power(features, features_power),
+        queries=queries,
         gallery=gallery,
     )

@@ -51,6 +51,7 @@ def dem(
     semantics_scale: str = "sqrt",
     fusion: str = "paper",
     source_weights: tuple[float, ...] = (),
+    source_l2: tuple[float, ...] = (),
     direction: str = "semantic->visual",
     loss: str = "least_squares",
     loss_form: str = "paper",
@@ -68,6 +69,7 @@ def dem(
       semantics_scale: `none`, `unit` or `sqrt` (every class vector of a source with a columns at norm sqrt(a)).
       fusion: `paper` or `released`, see `FusedEncoder`; of several sources only.
       source_weights: of the sources in the fusion, in their order; (): all 1. Released: 3 for attributes, 1 for words.
+      source_l2: lambda of the layer of each source in the fusion, then `l2` is that of the visual layer; (): all `l2`.
       direction: `semantic->visual`, or `visual->semantic` for the ablation.
       loss: `least_squares` or `hinge`.
       loss_form: constants of least squares, `paper` or `released`, above.
@@ -90,17 +92,24 @@ def dem(
     sources, semantics = dataset.tables(semantics_scale), dataset.table(semantics_scale)
     n_features = dataset.features.shape[1]
     to_visual, released = direction == DIRECTIONS[0], loss_form == "released"
-    if len(sources) > 1 and to_visual and not hidden:
+    fused = to_visual and len(sources) > 1
+    if fused and not hidden:
         raise UserError("task.hidden is 0: fusing several sources of semantics needs a hidden layer")
     weights = tuple(source_weights) or (1.0,) * len(sources)
-    if len(weights) != len(sources):
-        raise UserError(f"task.source_weights has {len(weights)} numbers: expected {len(sources)}, one for each source")
+    own_l2 = tuple(source_l2) or (l2,) * len(sources)
+    for what, given in (("source_weights", weights), ("source_l2", own_l2)):
+        if len(given) != len(sources):
+            raise UserError(f"task.{what} has {len(given)} numbers: expected {len(sources)}, one for each source")
+    for value in own_l2:
+        in_range("task.source_l2", value, 0)
+    if source_l2 and not fused:
+        raise UserError("task.source_l2 is for the fusion of several sources: expected () here")
     widths = [table.shape[1] for table in sources.values()]
     n_in, n_out = (semantics.shape[1], n_features) if to_visual else (n_features, semantics.shape[1])
 
     def encoder(key):
         rngs = nnx.Rngs(key)
-        if to_visual and len(sources) > 1:
+        if fused:
             return FusedEncoder(
                 widths, hidden, n_out, fusion=fusion, weights=weights, init=init, output=output, rngs=rngs
             )
@@ -132,7 +141,11 @@ def dem(
         fit = (least_squares if loss == "least_squares" else hinge)(params, batch)
         count = jnp.sum(batch["weight"])
         norm = losses.squared_norm(params, biases=released)
-        penalty = batch["l2"] * norm * (0.5 if released else 1.0)
+        penalty = batch["l2"] * norm
+        if source_l2:
+            layers = [losses.squared_norm(params["branches"][i], biases=released) for i in range(len(sources))]
+            penalty += sum((own - batch["l2"]) * layer for own, layer in zip(own_l2, layers, strict=True))
+        penalty *= 0.5 if released else 1.0
         return fit + count * penalty, count, {"fit": fit}
 
     def gallery(params, dataset, ids):

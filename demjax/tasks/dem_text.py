@@ -33,6 +33,7 @@ def dem_text(
     units: int = 512,
     hidden: int = 700,
     cell: str = "relu",
+    forget_bias: int | float = 1.0,
     fused: bool = False,
     semantics_scale: str = "sqrt",
     l2: int | float = 1e-4,
@@ -46,6 +47,7 @@ def dem_text(
       units: of the LSTM, in each direction, >= 1.
       hidden: units of the layer that joins both directions, >= 1; the paper has 700 alone and 900 fused.
       cell: activation of the LSTM, `relu` as in the paper, or `tanh`.
+      forget_bias: of the forget gate; 5 lets a sentence of 30 words through from the start.
       fused: whether the class table stands beside the sentence.
       semantics_scale: of the class table: `none`, `unit` or `sqrt`.
       l2: lambda, >= 0.
@@ -62,6 +64,7 @@ def dem_text(
     for what, value in (("embedding", embedding), ("units", units), ("hidden", hidden)):
         in_range(f"task.{what}", value, 1)
     in_range("task.l2", l2, 0)
+    in_range("task.forget_bias", forget_bias, -10, 10)
     choose("task.cell", cell, CELLS)
     choose("task.score", score, dict.fromkeys(SCORES))
     text, table = dataset.descriptions, dataset.table(semantics_scale)
@@ -69,7 +72,7 @@ def dem_text(
     def encoder(key):
         return DescriptionEncoder(
             len(text.words) + FIRST_WORD, embedding, units, hidden, dataset.features.shape[1],
-            n_attributes=table.shape[1] if fused else 0, cell=cell, rngs=nnx.Rngs(key),
+            n_attributes=table.shape[1] if fused else 0, cell=cell, forget_bias=float(forget_bias), rngs=nnx.Rngs(key),
         )  # fmt: skip
 
     graph = nnx.graphdef(nnx.eval_shape(lambda: encoder(jax.random.key(0))))

@@ -80,6 +80,7 @@ def test_generated_captions_say_what_the_table_says():
     sentences = generate(table, per_class=400, told=2)
     assert {w for s in sentences[0] for w in words_of(s)} == {"attribute1", "attribute2", "attribute3"}
     assert all(len(set(words_of(s))) == 2 for of_class in sentences for s in of_class)
+    assert all(words_of(s) == sorted(words_of(s)) for of_class in sentences for s in of_class)
     one = [[words_of(s)[0] for s in of_class] for of_class in generate(table, per_class=2000, told=1)]
     # relative to the largest of its column: class 1 has all three in full, class 2 the first in full, the second by 0.2
     assert all(one[1].count(f"attribute{j}") / 2000 == pytest.approx(1 / 3, abs=0.05) for j in (4, 5, 6))

@@ -127,6 +127,36 @@ def test_dropout_hides_a_share_of_the_seen_classes_in_training_only():
     np.testing.assert_array_equal(task.gallery(params, DATA, everyone), plain.gallery(params, DATA, everyone))
 
 
+def test_an_ensemble_is_the_mean_cosine_of_members_trained_alone():
+    rows, keys = examples(DATA), jax.random.split(jax.random.key(3), 3)
+    alone, together = (
+        class_norm(DATA, hidden=8, features_power=0.5),
+        class_norm(DATA, hidden=8, features_power=0.5, members=3),
+    )
+    params, parts = together.init(jax.random.key(3)), [alone.init(key) for key in keys]
+    for i, part in enumerate(parts):
+        for a, b in zip(weights_of(jax.tree.map(lambda x, i=i: x[i], params)), weights_of(part), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-7)
+    batch = {k: jnp.asarray(v) for k, v in (rows | together.tables).items()}
+    gradient = jax.grad(lambda p: together.loss(p, batch, jax.random.key(0), "data")[0])(params)
+    for i, part in enumerate(parts):
+        own = jax.grad(lambda p: alone.loss(p, batch, jax.random.key(0), "data")[0])(part)
+        for a, b in zip(weights_of(jax.tree.map(lambda x, i=i: x[i], gradient)), weights_of(own), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    x, everyone = rows["features"][:5].astype(np.float64), np.arange(24)
+    x = np.sign(x) * np.sqrt(np.abs(x))
+    cosines = [x / np.linalg.norm(x, axis=1, keepdims=True) @ unit(alone.gallery(p, DATA, everyone)).T for p in parts]
+    queries = np.asarray(together.queries(params, jnp.asarray(rows["features"][:5])))
+    scores = queries @ np.asarray(together.gallery(params, DATA, everyone)).T
+    np.testing.assert_allclose(scores, np.mean(cosines, axis=0), atol=1e-5)
+    assert together.score == "dot"
+
+
+def unit(x):
+    x = np.asarray(x, np.float64)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
 def test_dropout_keeps_the_mean():
     x = jnp.full((200, 300), 2.0)
     hidden = np.asarray(dropout(jax.random.key(0), x, 0.25))
@@ -177,6 +207,7 @@ def test_it_learns_and_beats_nothing_learned():
     ("setting", "told"),
     [
         (dict(hidden=0), "task.hidden is 0"),
+        (dict(members=0), "task.members is 0"),
         (dict(scale=0.0), "task.scale is 0"),
         (dict(semantics_dropout=1.0), "task.semantics_dropout is 1.0"),
         (dict(features_power=0.0), "task.features_power is 0.0"),

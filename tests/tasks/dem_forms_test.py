@@ -37,6 +37,21 @@ def test_fusion_by_the_formula(fusion, weights):
     np.testing.assert_allclose(task.gallery(params, TWO, np.arange(12)), np.maximum(h @ w + b, 0), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_every_source_has_its_own_lambda(form):
+    """The released fusion: 1e-2 for the attributes, 1e-3 for the words, 1e-2 on top."""
+    given = dict(hidden=5, fusion="released", loss_form=form, semantics_scale="none")
+    task, without = dem(TWO, l2=0.3, source_l2=(0.7, 0.02), **given), dem(TWO, l2=0.0, **given)
+    params = task.init(jax.random.key(0))
+    params = jax.tree.map(lambda x: x + 0.1, params)  # biases, too
+    penalty = 0.0
+    for layer, own in zip((*(params["branches"][i] for i in (0, 1)), params["visual"]), (0.7, 0.02, 0.3), strict=True):
+        w, b = arrays(layer)
+        penalty += own * ((w**2).sum() if form == "paper" else ((w**2).sum() + (b**2).sum()) / 2)
+    with_l2, fit = (mean_loss(t, params, TWO) for t in (task, without))
+    assert with_l2 - fit == pytest.approx(penalty, rel=1e-3)
+
+
 def test_sources_are_scaled_each_on_its_own():
     scaled = TWO.table("sqrt")
     np.testing.assert_allclose(np.linalg.norm(scaled[:, :6], axis=1), np.sqrt(6), rtol=1e-5)
@@ -100,6 +115,9 @@ def test_numbers_of_the_loss_come_from_the_tables():
         (lambda: dem(TWO, hidden=0), "fusing several sources of semantics needs a hidden layer"),
         (lambda: dem(TWO, source_weights=(1.0,)), "task.source_weights has 1 numbers: expected 2"),
         (lambda: dem(DATA, fusion="papers"), "did you mean 'paper'"),
+        (lambda: dem(TWO, source_l2=(0.1,)), "task.source_l2 has 1 numbers: expected 2"),
+        (lambda: dem(TWO, source_l2=(0.1, -1.0)), "task.source_l2 is -1"),
+        (lambda: dem(DATA, source_l2=(0.1,)), "for the fusion of several sources"),
         (lambda: dem(DATA, direction="semantic"), "task.direction is 'semantic'"),
         (lambda: dem(DATA, loss="hing"), "did you mean 'hinge'"),
         (lambda: dem(DATA, output="tanh"), "task.output is 'tanh'"),

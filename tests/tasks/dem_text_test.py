@@ -35,14 +35,14 @@ def lstm_by_loops(model, words, phi):
     h = c = np.zeros(model.n_units)
     for x in words.astype(np.float64):
         i, f, o, g = np.split(x @ w + h @ u + b, 4)
-        c = sigmoid(f + 1) * c + sigmoid(i) * phi(g)
+        c = sigmoid(f + 2) * c + sigmoid(i) * phi(g)
         h = sigmoid(o) * phi(c)
     return h
 
 
 @pytest.mark.parametrize(("cell", "phi"), [("tanh", np.tanh), ("relu", lambda x: np.maximum(x, 0))])
 def test_both_directions_equal_a_loop_over_real_words(cell, phi):
-    model = LSTM(5, 4, cell=cell, rngs=nnx.Rngs(0))
+    model = LSTM(5, 4, cell=cell, forget_bias=2.0, rngs=nnx.Rngs(0))
     x = np.random.default_rng(0).standard_normal((3, 6, 5)).astype(np.float32)
     lengths = [6, 2, 1]
     real = np.arange(6)[None] < np.array(lengths)[:, None]
