@@ -50,7 +50,9 @@ def main(argv: list[str]) -> None:
 
     if _MODE.value in ("select", "best"):
         (select if _MODE.value == "select" else select_and_train)(_CONFIG.value, workdir)
-    elif _CONFIG.value.population.seeds and _MODE.value == "train":
+    elif _CONFIG.value.population.seeds:
+        if _MODE.value == "eval":
+            raise UserError("--mode=eval with population.seeds: the command without --mode evaluates all members again")
         train_population(_CONFIG.value, workdir)
     else:
         train_and_evaluate(_CONFIG.value, workdir, train=_MODE.value == "train")

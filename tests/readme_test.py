@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import demjax
@@ -51,3 +52,21 @@ def test_requirements_are_exact_and_cover_the_package():
 
 def test_version_is_one():
     assert re.fullmatch(r"\d+\.\d+\.\d+", demjax.__version__)
+
+
+def test_the_search_section_runs(tmp_path, monkeypatch, capsys):
+    """Its command and its Python, word by word, on files of the shapes it speaks of."""
+    from demjax.hubness.__main__ import main
+
+    rng = np.random.default_rng(0)
+    for name, n in (("images", 60), ("classes", 20), ("train", 40)):
+        np.save(tmp_path / f"{name}.npy", rng.standard_normal((n, 5), np.float32))
+    monkeypatch.chdir(tmp_path)
+    section = README[README.index("## Neighbours, ranks and hubness") :]
+    command = re.search(r"-m demjax.hubness (.*)", section).group(1)
+    main(command.split())
+    assert "csls (on the bank)" in capsys.readouterr().out and (tmp_path / "hubness" / "hubness.json").is_file()
+    found = {}
+    exec(re.search(r"^```python\n(.*?)\n```", section, flags=re.M | re.S).group(1), found)  # noqa: S102
+    assert found["place"].tolist() == [1] * 60 and found["cured"].ids.shape == (60, 10)
+    assert set(found["report"]) >= {"k_skewness", "gini"}

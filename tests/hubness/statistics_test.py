@@ -1,6 +1,7 @@
 import math
 from inspect import unwrap  # as outside pytest, types unchecked
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from scipy.stats import skew
 
 from demjax.checks import UserError
 from demjax.hubness import k_occurrence, k_skewness, measures
+from demjax.mesh import data_mesh
+from demjax.search import nearest
 
 
 @settings(deadline=None, max_examples=25)
@@ -50,3 +53,17 @@ def test_counts_are_whole_numbers(counts):
 def test_numbers_of_numpy_are_numbers():
     counts = np.array([2, 1, 0])
     assert unwrap(measures)(counts, np.int64(1), np.int64(3)) == measures(counts, 1, 3)
+
+
+def test_the_same_counts_on_any_number_of_devices():
+    rng = np.random.default_rng(0)
+    queries, gallery = rng.integers(-2, 3, (90, 4)).astype(np.float32), rng.integers(-2, 3, (53, 4)).astype(np.float32)
+    counts = []
+    for devices in (1, 3, 8):
+        mesh = data_mesh(jax.devices()[:devices])
+        found = nearest(jnp.asarray(queries), jnp.asarray(gallery), 7, mesh=mesh)
+        counts.append(np.asarray(k_occurrence(found.ids, 53)))
+    d2 = ((queries[:, None] - gallery[None]) ** 2).sum(axis=-1)
+    expected = np.bincount(np.argsort(d2, axis=1, kind="stable")[:, :7].ravel(), minlength=53)
+    for n in counts:
+        np.testing.assert_array_equal(n, expected)

@@ -27,5 +27,6 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(tiles, "CHUNK_BYTES", 2**13)
     monkeypatch.setattr(sweep, "RESIDENT_BYTES", 0)
     monkeypatch.setattr(certificate, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(certificate, "QUERY_ROWS", 16)
     monkeypatch.setattr(certificate, "EXACT_ROWS", 32)
     monkeypatch.setattr(certificate, "EXACT_BYTES", 2**13)

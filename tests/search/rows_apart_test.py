@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from demjax.checks import UserError
+from demjax.mesh import data_mesh
 from demjax.search import nearest, ranks
 
 RNG = np.random.default_rng(0)
@@ -63,6 +64,15 @@ def test_lists_and_foreign_meshes():
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("model",))
     with pytest.raises(UserError, match="expected one, 'data'"):
         nearest(QUERIES, GALLERY, 1, mesh=mesh)
+
+
+@pytest.mark.parametrize("precision", ["highest", "certified"])
+def test_arrays_that_are_sharded_already(precision):
+    mesh = data_mesh(jax.devices()[:4])
+    by_rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    queries, gallery = (jax.device_put(x, by_rows) for x in (QUERIES, GALLERY))
+    found = nearest(queries, gallery, 5, mesh=mesh, precision=precision)
+    np.testing.assert_array_equal(found.ids, brute(QUERIES, GALLERY, 5))
 
 
 def test_many_duplicates_are_proved_in_reasonable_time():
