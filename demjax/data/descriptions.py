@@ -125,8 +125,8 @@ def generate(
     """Generated captions: sentences that list some attributes of a class, not sentences anybody wrote.
 
     "attribute17, attribute203, ...": `told` different attributes in the order of the table, as people go from part to
-    part, drawn in proportion to their values relative to the largest of any class. How often a class is said to have an
-    attribute tells what the table says of it.
+    part, drawn in proportion to the square of their values relative to the largest of any class: what stands out is
+    told most. How often a class is said to have an attribute tells what the table says of it.
 
     Args:
       table: [c, a] attributes >= 0.
@@ -138,7 +138,7 @@ def generate(
     """
     rng = np.random.default_rng(seed)
     known = list(names) if names else [f"attribute{j + 1}" for j in range(table.shape[1])]
-    share = np.maximum(table, 0) / np.maximum(table.max(axis=0, keepdims=True), 1e-12) + 1e-9
+    share = (np.maximum(table, 0) / np.maximum(table.max(axis=0, keepdims=True), 1e-12)) ** 2 + 1e-9
     sentences = []
     for row in share / share.sum(axis=1, keepdims=True):
         drawn = [rng.choice(len(row), min(told, -(-len(row) // 2)), replace=False, p=row) for _ in range(per_class)]
