@@ -27,7 +27,7 @@ def fused(config):
 
 
 def small(config):
-    """An eighth of the units, for two CPU cores; with generated captions the better ones on validation classes, too."""
-    config.task.update(embedding=64, units=64, cell="tanh", forget_bias=5.0)
+    """A quarter of the units, for two CPU cores; a forget gate that keeps a sentence whole from the start."""
+    config.task.update(embedding=128, units=128, forget_bias=5.0)
     config.train.epochs = 16
-    config.optimizer.update(learning_rate=3e-3, schedule="cosine")
+    config.optimizer.update(learning_rate=1e-3, schedule="cosine")
