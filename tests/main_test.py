@@ -37,7 +37,10 @@ def test_first_command_and_again(tmp_path):
     [
         ([], "--config is missing: try --config=configs/synthetic.py"),
         (["--config=nope.py"], "--config=nope.py: no such file"),
-        (["--config=configs/cub.py:quick", "--config.population.seeds=2", "--mode=eval"], "evaluates all members again"),
+        (
+            ["--config=configs/cub.py:quick", "--config.population.seeds=2", "--mode=eval"],
+            "evaluates all members again",
+        ),
         (["--config=configs/cub.py:quik"], "config argument is 'quik': did you mean 'quick'?"),
         (
             ["--config=configs/cub.py", "--config.trian.epochs=3"],
