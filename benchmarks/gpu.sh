@@ -36,18 +36,14 @@ PY
 XLA_FLAGS="--xla_gpu_enable_command_buffer=+WHILE" "$python" benchmarks/dem_step.py --device gpu --rounds 20 \
   --json "$out/dem_step_command_buffer.json" | tee "$out/dem_step_command_buffer.txt"
 
-# Search on the device: certified ids equal float64 brute force, and the nearest row has rank 1 in a gallery of many tiles.
-"$python" - <<'PY' | tee "$out/search.txt"
+# Ranks come from two compiled passes: the nearest row must have rank 1 in a gallery of many tiles.
+"$python" - <<'PY' | tee "$out/ranks.txt"
 import numpy as np
 from demjax.search import nearest, ranks
 rng = np.random.default_rng(0)
-queries, gallery = rng.standard_normal((200, 64), np.float32), rng.standard_normal((300_000, 64), np.float32)
-found = nearest(queries, gallery, 10, precision="certified").ids
-d2 = np.stack([((gallery.astype(np.float64) - q) ** 2).sum(axis=1) for q in queries.astype(np.float64)])
-assert (found == np.argsort(d2, axis=1, kind="stable")[:, :10]).all(), "certified is not float64 brute force"
-first = nearest(queries, gallery, 1).ids
-assert (ranks(queries, gallery, first) == 1).all(), "the two passes of ranks disagree"
-print("search: certified equals float64, ranks agree with nearest")
+queries, gallery = rng.standard_normal((2000, 64), np.float32), rng.standard_normal((300_000, 64), np.float32)
+assert (ranks(queries, gallery, nearest(queries, gallery, 1).ids) == 1).all(), "the two passes of ranks disagree"
+print("ranks agree with nearest")
 PY
 
 # Populations: vmapped members against single runs, PyTorch eager and torch.func.vmap, and the share of the memory traffic.
