@@ -120,7 +120,7 @@ def _class_and_text(path: Path, number: int, line: str) -> tuple[str, str]:
 
 
 def generate(
-    table: np.ndarray, per_class: int = 40, told: int = 28, seed: int = 0, names: Iterable[str] | None = None
+    table: np.ndarray, per_class: int = 100, told: int = 28, seed: int = 0, names: Iterable[str] | None = None
 ) -> list[list[str]]:
     """Generated captions: sentences that list some attributes of a class, not sentences anybody wrote.
 
