@@ -179,10 +179,10 @@ def _draw(reports: Mapping[str, Reports], workdir: Path) -> None:
 
 
 def _draw_curves(axes: Any, reports: Mapping[str, Reports]) -> None:
-    """The curve of the first seed of the twelve rows with the largest area."""
+    """The curve of the first seed of the ten rows with the largest area: there are ten colours."""
     found = {name: row_numbers(own, "gzsl/ausuc") for name, own in reports.items()}
     area = {name: numbers[0] for name, numbers in found.items() if numbers}
-    ranked = sorted(area, key=lambda name: -area[name])[:12]
+    ranked = sorted(area, key=lambda name: -area[name])[:10]
     for name in ranked:
         first = reports[name][0]
         (line,) = axes.plot(first["curve"]["unseen"], first["curve"]["seen"], label=f"{name}  {area[name]:.1f}")
