@@ -16,7 +16,7 @@ from demjax.models.lstm import LSTM
 from demjax.tasks import dem_text as module
 from demjax.tasks.dem_text import dem_text
 
-SMALL = dict(n_classes=12, n_unseen=3, n_attributes=6, n_features=20, images_per_class=13)
+SMALL = dict(n_classes=12, n_unseen=3, n_attributes=16, n_features=20, images_per_class=13)
 SIZES = dict(embedding=5, units=4, hidden=7)
 
 
