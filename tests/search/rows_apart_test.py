@@ -23,7 +23,7 @@ def brute(queries, gallery, k):
 
 
 @pytest.mark.parametrize("precision", ["highest", "certified"])
-@pytest.mark.parametrize("size", [1e4, 1e6, 1e12, 1e18])
+@pytest.mark.parametrize("size", [1e6, 1e18])
 @pytest.mark.parametrize("row", [0, 7])
 def test_one_huge_gallery_row(size, row, precision):
     """It is in the sample that the centre is taken from, or it is not: both must be right."""
@@ -33,7 +33,7 @@ def test_one_huge_gallery_row(size, row, precision):
     np.testing.assert_array_equal(found.ids, brute(QUERIES, gallery, 5))
 
 
-@pytest.mark.parametrize("size", [1e6, 1e12, 1e18])
+@pytest.mark.parametrize("size", [1e6, 1e18])
 def test_one_huge_query(size):
     queries = QUERIES.copy()
     queries[0] *= size
