@@ -35,7 +35,7 @@ class Demjax:
 
         from demjax.train import members as members_module
         from demjax.train.config import default_config
-        from demjax.train.epoch import compile_epoch
+        from demjax.train.epoch import compile_epoch, state_maker
         from demjax.train.run import build
 
         del data
@@ -60,7 +60,7 @@ class Demjax:
         alone = build(members_module.member_config(config, self._population.members[0]), devices)
         self._alone, self._epoch = alone, compile_epoch(alone.task, run.optimizer, alone.mesh, alone.plan)
         self._rates = rates
-        self._make = self._population.fresh
+        self._make = state_maker(alone.task, run.optimizer)
         self.parameters = sum(x.size for x in jax.tree.leaves(self._make(np.uint32(0)).params))
 
     def population(self) -> None:

@@ -31,7 +31,7 @@ class Member(NamedTuple):
 
 
 class Population(NamedTuple):
-    """A run of many members: what they share, [m] numbers by name for what they do not, fresh states by seed."""
+    """A run of many members: what they share, [m] numbers by name for what they do not, fresh states by seeds [m]."""
 
     run: Run
     members: list[Member]
@@ -76,7 +76,9 @@ def build_population(config: ConfigDict, devices: Sequence[jax.Device] | None) -
     unit = make_optimizer(total_steps=steps, **(config.optimizer.to_dict() | {"learning_rate": 1.0}))
     mesh = Mesh(np.array(devices[: len(members)]).reshape(-1, 1), (MEMBERS, DATA_AXIS))
     numbers = {name: np.array(of_members, np.float32) for name, of_members in values.items()}
-    return Population(run._replace(optimizer=unit), members, numbers, mesh, state_maker(run.task, unit))
+    make, own = state_maker(run.task, unit), NamedSharding(mesh, PartitionSpec(MEMBERS))
+    fresh = jax.jit(lambda seeds: jax.lax.map(make, seeds), out_shardings=own)
+    return Population(run._replace(optimizer=unit), members, numbers, mesh, fresh)
 
 
 def _check(config: ConfigDict, members: list[Member], run: Run) -> None:
@@ -100,7 +102,23 @@ def member_config(config: ConfigDict, member: Member) -> ConfigDict:
 
 
 def _map(one: Callable, platform: str) -> Callable:
-    return (lambda args: jax.lax.map(one, args)) if platform == "cpu" else jax.vmap(one)
+    """`one` for all members: together on an accelerator; on a CPU one after the other, each written over its old state."""
+    if platform != "cpu":
+        return jax.vmap(one)
+
+    def in_turn(args):
+        states, numbers = args
+
+        def step(states, inputs):
+            i, own = inputs
+            state = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), states)
+            state, losses = one((state, own))
+            put = jax.tree.map(lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, i, 0), states, state)
+            return put, losses
+
+        return jax.lax.scan(step, states, (jnp.arange(len(states.epoch)), numbers))
+
+    return in_turn
 
 
 def compile_population(population: Population) -> Callable:
@@ -129,9 +147,8 @@ def compile_population(population: Population) -> Callable:
 
 def initial_states(population: Population) -> TrainState:
     """The states of all members, stacked, on their devices."""
-    states = [population.fresh(np.uint32(m.seed)) for m in with_padding(population.members, population.padded)]
-    own = NamedSharding(population.mesh, PartitionSpec(MEMBERS))
-    return jax.tree.map(lambda *x: jax.device_put(jnp.stack(x), own), *states)
+    seeds = np.array([m.seed for m in with_padding(population.members, population.padded)], np.uint32)
+    return population.fresh(seeds)
 
 
 def with_padding(items: Sequence, n: int) -> list:
