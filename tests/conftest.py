@@ -1,5 +1,6 @@
 """Settings stricter than those of a run: they must stand before JAX starts and before demjax is imported."""
 
+import contextlib
 import importlib.util
 import os
 import tempfile
@@ -29,6 +30,24 @@ import pytest  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+
+
+@contextlib.contextmanager
+def _refused(*named):
+    from demjax.checks import UserError
+
+    with pytest.raises(UserError) as caught:
+        yield caught
+    message = str(caught.value)
+    assert "\n" not in message, "a user error is one line"
+    for part in named:
+        assert str(part) in message, f"{part!r} is not named in: {message}"
+
+
+@pytest.fixture
+def refused():
+    """`with refused("res101.mat", "label 7"):` expects a UserError of one line that names all of these."""
+    return _refused
 
 
 @pytest.fixture

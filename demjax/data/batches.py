@@ -41,7 +41,12 @@ def class_sums(dataset: Dataset) -> Rows:
     )
 
 
-BATCHING = {"examples": examples, "class_sums": class_sums}
+def classes(dataset: Dataset) -> Rows:
+    """One row per seen class, its number only: a step draws some classes, and the loss an image of each."""
+    return _with_empty_row(label=dataset.seen, weight=np.ones(len(dataset.seen), np.float32))
+
+
+BATCHING = {"examples": examples, "class_sums": class_sums, "classes": classes}
 
 
 def _with_empty_row(**rows: np.ndarray) -> Rows:

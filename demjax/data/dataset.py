@@ -9,7 +9,7 @@ import numpy as np
 
 from demjax.checks import UserError, choose, listed
 from demjax.data import splits as splits_lib
-from demjax.data.descriptions import Descriptions
+from demjax.data.captions import Captions
 
 # How semantic vectors enter the network: name -> function of the [c, a] table.
 SCALES = {
@@ -34,7 +34,8 @@ class Dataset:
       labels: [n], 0-based rows of the class table.
       classes: c unique names.
       semantics: [c, a], the vector that describes each class, as the source has it; several sources side by side.
-      descriptions: sentences of every class, where they are known.
+      descriptions: sentences of every class, where they are known; some may be of single images.
+      images: names of the images, where they are known; () else.
       parts: columns of each source in `semantics`, by name and in order; {} where there is only one.
       splits: 0-based image ids of trainval, test_seen, test_unseen, train and val.
       version: of the split file: `ps1`, `ps2`, `custom` or `rebuilt`; `planted`; `+val` on a validation view.
@@ -52,7 +53,8 @@ class Dataset:
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
     bayes: Mapping[str, float] = dataclasses.field(default_factory=dict)
     parts: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    descriptions: Descriptions | None = None
+    descriptions: Captions | None = None
+    images: tuple[str, ...] = ()
 
     def __post_init__(self):
         check_classes(self.classes, self.semantics)
@@ -60,6 +62,8 @@ class Dataset:
             told = f"{sum(self.parts.values())} columns by {dict(self.parts)}"
             raise UserError(f"semantics have {self.semantics.shape[1]} columns: expected {told}")
         _check_features(self.features, self.labels, self.classes)
+        if self.images and len(self.images) != len(self.labels):
+            raise UserError(f"{len(self.images)} image names for {len(self.labels)} images: expected one for each")
         splits_lib.check_splits(self.splits, self.labels, self.classes)
 
     @cached_property
@@ -84,7 +88,7 @@ class Dataset:
             "features": _digest(self.features, self.labels),
             "semantics": _digest(self.semantics, self.classes),
             "splits": _digest(self.classes, *(v for _, v in sorted(self.splits.items()))),
-        } | ({} if self.descriptions is None else {"descriptions": _digest(self.descriptions.tokens)})
+        } | ({} if self.descriptions is None else {"descriptions": _digest_of_captions(self.descriptions)})
 
     def validation_view(self, share: float = 0.2, seed: int = 0, fold: int = 1) -> "Dataset":
         """This set as if nothing beyond trainval existed: no test image, no unseen class, in no array.
@@ -104,21 +108,20 @@ class Dataset:
         images = np.sort(np.concatenate([fit, held, val]))
         kept = np.unique(self.labels[images])
         empty = np.array([], np.int64)
-        described = self.descriptions
-        if described is not None:
-            described = described.of(kept).with_words_of(np.searchsorted(kept, np.unique(self.labels[fit])))
+        classes, described = tuple(self.classes[c] for c in kept), self.descriptions
         roles = {"trainval": fit, "test_seen": held, "test_unseen": val, "train": empty, "val": empty}
         return Dataset(
             name=self.name,
             features=self.features[images],
             labels=np.searchsorted(kept, self.labels[images]),
-            classes=tuple(self.classes[c] for c in kept),
+            classes=classes,
             semantics=self.semantics[kept],
             splits={role: np.searchsorted(images, ids) for role, ids in roles.items()},
             version=f"{self.version}+val" + (str(fold) if fold > 1 else ""),
             sources=self.sources,
             parts=self.parts,
-            descriptions=described,
+            descriptions=described and described.view(kept, images, classes),
+            images=tuple(self.images[i] for i in images) if self.images else (),
         )
 
     def tables(self, scale: str = "none") -> dict[str, np.ndarray]:
@@ -185,6 +188,11 @@ def _check_features(features: np.ndarray, labels: np.ndarray, classes: tuple[str
             f"image {outside[0]} (0-based row) has label {labels[outside[0]]} (0-based): "
             f"expected 0 to {len(classes) - 1}, the rows of the class table"
         )
+
+
+def _digest_of_captions(captions: Captions) -> str:
+    text = "\n".join(captions.sentences).encode()
+    return _digest(np.frombuffer(text, np.uint8), captions.image, captions.count)
 
 
 def _digest(*parts) -> str:

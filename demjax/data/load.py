@@ -13,9 +13,9 @@ import numpy as np
 from absl import logging
 
 from demjax.checks import UserError, choose
-from demjax.data import classlists, synthetic, xlsa17
-from demjax.data import descriptions as sentences_of
+from demjax.data import caption_files, captions, classlists, synthetic, xlsa17
 from demjax.data.dataset import Dataset
+from demjax.data.learned import split_sources, with_learned
 
 FOLDS = {"test": 0, "val": 1, "val2": 2, "val3": 3}
 
@@ -37,10 +37,11 @@ def load(
       name: `planted`, one of CUB, AWA1, AWA2, SUN, APY, or any name for your own files.
       dir: folder with the files; empty means the TFDS manual folder, then the download.
       features: `vgg19` reads vgg19.mat.
-      semantics: `att`, `original_att` ... (keys of att_splits.mat) or `sent` (sent_splits.mat); `att+sent`: both.
+      semantics: `att`, `original_att` ... (keys of att_splits.mat) or `sent` (sent_splits.mat); `att+sent`: both; a
+        file .npz of `python -m demjax.encode`: vectors of the classes learned from captions.
       split: `auto`, or the version the split file must be (`ps1`, `ps2`); TRAIN/TEST with class lists (classlists.py).
       fold: `test` as published, or `val`: a view in which no test image exists; `val2`, `val3`: with other classes.
-      descriptions: a file of lines {"class": name, "text": ...}, or `generated` (from the class table); "" for none.
+      descriptions: a file or folder of captions (caption_files.py), or `generated` (from the class table); "" for none.
       planted: settings of `synthetic.plant`.
 
     Raises:
@@ -48,28 +49,31 @@ def load(
     """
     number = choose("data.fold", fold, FOLDS)
     folder = Path(dir).expanduser()
+    semantics, learned = split_sources(semantics)
     if name == "planted":
         dataset = synthetic.plant(**(planted or {}))
     elif dir and classlists.is_here(folder):
-        dataset = classlists.read(name, folder, semantics, split)
+        dataset = classlists.read(name, folder, semantics or "att", split)
     else:
         choose("data.split", split, dict.fromkeys(("auto", "ps1", "ps2")))
-        dataset = _from_files(name, dir, features, semantics, split)
+        dataset = _from_files(name, dir, features, semantics or "att", split)
+    if learned:
+        dataset = with_learned(dataset, learned, keep_table=bool(semantics))
     if descriptions:
         dataset = _described(dataset, descriptions)
     return dataset.validation_view(fold=number) if number else dataset
 
 
 def _described(dataset: Dataset, descriptions: str) -> Dataset:
-    """With sentences; their vocabulary is that of the seen classes."""
     if descriptions == "generated":
         table = dataset.table()
-        sentences = sentences_of.generate(table - min(0.0, float(table.min())))
+        found = captions.generate(table - min(0.0, float(table.min())))
     else:
-        sentences = sentences_of.read_jsonl(Path(descriptions).expanduser(), dataset.classes)
+        names = caption_files.Names(dataset.classes, dataset.images, dataset.labels.tolist())
+        found = caption_files.read(Path(descriptions).expanduser(), names)
     source = "generated" if descriptions == "generated" else Path(descriptions).name
     sources = dict(dataset.sources) | {"descriptions": source}
-    return dataclasses.replace(dataset, descriptions=sentences_of.encode(sentences, dataset.seen), sources=sources)
+    return dataclasses.replace(dataset, descriptions=captions.arrange(found, dataset.classes), sources=sources)
 
 
 def _from_files(name: str, dir: str, features: str, semantics: str, split: str) -> Dataset:
@@ -157,6 +161,7 @@ def _read_prepared(name: str, builder: Any) -> Dataset:
         version=meta["version"],
         sources=meta["sources"],
         parts=meta["parts"],
+        images=tuple(rows[i]["image"].decode() for i in order) if rows[0]["image"] else (),
     )
     if dataset.fingerprints != meta["fingerprints"]:
         raise UserError(f"{builder.data_path} does not hold what was written there (damaged?): delete it and run again")

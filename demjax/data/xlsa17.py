@@ -49,9 +49,10 @@ def read(name: str, files: Files) -> Dataset:
     classes = _class_names(files.splits, raw.get("allclasses_names"), len(semantics))
     tables = [semantics, *(_joined(path, key, files.splits, classes) for path, key in files.more)]
     semantics = np.concatenate(tables, axis=1)
-    images = read_mat(files.features, ["features", "labels"])
+    images = read_mat(files.features, ["features", "labels"], ["image_files"])
     labels = _labels(files, images["labels"], len(classes))
     features = _features(files.features, images["features"], len(labels))
+    names = tuple(str(n).strip() for n in images.get("image_files", np.array([])).ravel())
     ids = {k: _locations(files.splits, k, raw[f"{k}_loc"], len(labels)) for k in _LOCATIONS if f"{k}_loc" in raw}
     version = splits_lib.version_of(ids)
     ids |= splits_lib.clean_folds(ids, labels, classes, _val_classes(files.splits.parent))
@@ -63,6 +64,7 @@ def read(name: str, files: Files) -> Dataset:
     _check_finite(files.features, features, used)
     if len(used) < len(labels):
         features, labels = features[used], labels[used]
+        names = tuple(names[i] for i in used) if len(names) > used[-1] else ()
         ids = {k: np.searchsorted(used, v) for k, v in ids.items()}
     return Dataset(
         name=name,
@@ -74,6 +76,7 @@ def read(name: str, files: Files) -> Dataset:
         version=version,
         sources={"features": files.features.name, "semantics": "+".join(f"{path.name}:{key}" for path, key in sources)},
         parts={name: table.shape[1] for name, table in zip(files.names, tables, strict=True)} if files.more else {},
+        images=names if len(names) == len(labels) else (),
     )
 
 

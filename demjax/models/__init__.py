@@ -9,3 +9,9 @@ from demjax.models.mlp import INITIALISERS as INITIALISERS
 from demjax.models.mlp import OUTPUTS as OUTPUTS
 from demjax.models.mlp import FusedEncoder as FusedEncoder
 from demjax.models.mlp import SemanticEncoder as SemanticEncoder
+from demjax.models.text import CHARACTERS as CHARACTERS
+from demjax.models.text import ENCODERS as ENCODERS
+from demjax.models.text import LENGTHS as LENGTHS
+from demjax.models.text import VECTORS as VECTORS
+from demjax.models.text import WORDS as WORDS
+from demjax.models.text import TextEncoder as TextEncoder

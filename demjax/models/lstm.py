@@ -9,10 +9,11 @@ from demjax.models.mlp import INITIALISERS, scaled_tanh
 
 CELLS = {"relu": nnx.relu, "tanh": nnx.tanh}
 PADDING = 0
+ORTHOGONAL = nnx.initializers.orthogonal()
 
 
 class LSTM(nnx.Module):
-    """h, c of the last word of each sentence, read in one direction.
+    """h of the last symbol of each sentence, read in one direction, or the mean of h over its symbols.
 
         i, f, o = sigmoid(W x + U h + b);  g = phi(W x + U h + b);  c = f c + i g;  h = o phi(c)
 
@@ -20,12 +21,24 @@ class LSTM(nnx.Module):
     knows every second word, at 5 by keeping a sentence whole.
     """
 
-    def __init__(self, n_in: int, n_units: int, *, cell: str, forget_bias: float, rngs: nnx.Rngs):
-        self.cell, self.n_units, self.forget_bias = cell, n_units, forget_bias
-        self.inputs = nnx.Linear(n_in, 4 * n_units, use_bias=False, rngs=rngs)
-        self.recurrent = nnx.Linear(n_units, 4 * n_units, kernel_init=nnx.initializers.orthogonal(), rngs=rngs)
+    def __init__(
+        self,
+        inputs: nnx.Module,
+        n_units: int,
+        *,
+        cell: str = "tanh",
+        forget_bias: float = 0.0,
+        init: nnx.Initializer = ORTHOGONAL,
+        mean: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        """`inputs` is the map x -> W x, [b, t, 4 n_units] in the order i, f, o, g."""
+        self.cell, self.n_units, self.forget_bias, self.mean = cell, n_units, forget_bias, mean
+        self.inputs = inputs
+        bias = init if mean else nnx.initializers.zeros_init()
+        self.recurrent = nnx.Linear(n_units, 4 * n_units, kernel_init=init, bias_init=bias, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b t e"], real: Array, reverse: bool) -> Float[Array, "b u"]:
+    def __call__(self, x: Array, real: Array, reverse: bool = False) -> Float[Array, "b u"]:
         """`real` [b, t] is False where a sentence has ended: there the state stays as it is."""
         phi = CELLS[self.cell]
 
@@ -35,12 +48,13 @@ class LSTM(nnx.Module):
             i, f, o, g = jnp.split(projected + self.recurrent(h), 4, axis=1)
             new = nnx.sigmoid(f + self.forget_bias) * c + nnx.sigmoid(i) * phi(g)
             moved = nnx.sigmoid(o) * phi(new), new
-            return jax.tree.map(lambda a, b: jnp.where(is_word[:, None], a, b), moved, state), None
+            state = jax.tree.map(lambda a, b: jnp.where(is_word[:, None], a, b), moved, state)
+            return state, jnp.where(is_word[:, None], state[0], 0.0) if self.mean else None
 
-        start = jnp.zeros((len(x), self.n_units)) + 0 * x[:, 0, :1]  # on the same devices as x
         projected = jnp.moveaxis(self.inputs(x), 1, 0)
-        (h, _), _ = jax.lax.scan(step, (start, start), (projected, real.T), reverse=reverse)
-        return h
+        start = jnp.zeros((len(x), self.n_units)) + 0 * projected[0, :, :1]  # on the same devices as x
+        (h, _), states = jax.lax.scan(step, (start, start), (projected, real.T), reverse=reverse)
+        return states.sum(axis=0) / jnp.maximum(real.sum(axis=1), 1)[:, None] if self.mean else h
 
 
 class DescriptionEncoder(nnx.Module):
@@ -66,8 +80,13 @@ class DescriptionEncoder(nnx.Module):
     ):
         kernel, bias = INITIALISERS["he"]
         self.words = nnx.Embed(n_words, n_embedding, embedding_init=nnx.initializers.normal(0.1), rngs=rngs)
-        self.forward = LSTM(n_embedding, n_units, cell=cell, forget_bias=forget_bias, rngs=rngs)
-        self.backward = LSTM(n_embedding, n_units, cell=cell, forget_bias=forget_bias, rngs=rngs)
+        self.forward, self.backward = (
+            LSTM(
+                nnx.Linear(n_embedding, 4 * n_units, use_bias=False, rngs=rngs), n_units,
+                cell=cell, forget_bias=forget_bias, rngs=rngs,
+            )
+            for _ in range(2)
+        )  # fmt: skip
         self.n_attributes = n_attributes
         self.hidden = nnx.Linear(2 * n_units + n_attributes, n_hidden, kernel_init=kernel, bias_init=bias, rngs=rngs)
         self.visual = nnx.Linear(n_hidden, n_features, kernel_init=kernel, bias_init=bias, rngs=rngs)

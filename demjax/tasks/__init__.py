@@ -5,13 +5,24 @@ from collections.abc import Callable
 from typing import Any
 
 from demjax.checks import choose
-from demjax.tasks import amp, class_norm, compatibility, dem, dem_text, linear, networks, probabilities, synthesis
+from demjax.tasks import (
+    amp,
+    class_norm,
+    compatibility,
+    dem,
+    dem_text,
+    description,
+    linear,
+    networks,
+    probabilities,
+    synthesis,
+)
 from demjax.tasks.task import Task as Task
 
 TASKS: dict[str, Callable[..., Task]] = {
     task.__name__: task
     for task in (
-        dem.dem, dem_text.dem_text, class_norm.class_norm,
+        dem.dem, dem_text.dem_text, class_norm.class_norm, description.description,
         linear.ridge, linear.eszsl, linear.sae, amp.amp,
         compatibility.sje, compatibility.devise, compatibility.ale, compatibility.latem,
         probabilities.conse, probabilities.iap, probabilities.dap,

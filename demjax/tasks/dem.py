@@ -20,7 +20,7 @@ For the ablations of the paper: the hinge loss over the seen classes j (of DeViS
 and the other direction, visual to semantic: there f carries the image, and the roles of x and y are swapped.
 
 With least squares from semantic to visual all images of a class share y, so a row may be a whole class: its mean, its
-count, its scatter (`groups=True`, data/batches.py); loss and gradient are the same.
+count, its scatter (`class_sums`, data/batches.py); loss and gradient are the same.
 
 Batch fields: features [b, d], label [b], weight [b], scatter [b]; tables: semantics [c, a], seen [s], l2, margin.
 Protocols: ZSL (unseen images among unseen classes) and generalised ZSL (all images among all classes).
@@ -168,5 +168,5 @@ def dem(
         loss=total,
         queries=lambda params, features: features if to_visual else embed(params, features),
         gallery=gallery,
-        groups=to_visual and loss == "least_squares",
+        rows=("examples", "class_sums") if to_visual and loss == "least_squares" else ("examples",),
     )

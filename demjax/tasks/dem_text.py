@@ -7,7 +7,10 @@
 Trained end to end, word vectors included. In every step each image draws one sentence of its class; the prototype of a
 class is the mean of f over all its sentences. Sentences have 30 words at most.
 
-Batch fields: features [b, d], label [b], weight [b]; tables: tokens [n, t], first [c], count [c], semantics [c, a], l2.
+The sentence may be read by another network instead: `encoder` names one of models/text.py, the encoders of DS-SJE, and
+f is its output behind a ReLU.
+
+Batch fields: features [b, d], label [b], weight [b]; tables: inputs [n, t], first [c], count [c], semantics [c, a], l2.
 """
 
 import jax
@@ -18,17 +21,20 @@ from flax import nnx
 from demjax import losses
 from demjax.checks import UserError, choose, in_range
 from demjax.data.dataset import Dataset
-from demjax.data.descriptions import FIRST_WORD
-from demjax.models import CELLS, DescriptionEncoder
+from demjax.models import CELLS, ENCODERS, VECTORS, DescriptionEncoder, TextEncoder
+from demjax.tasks import sentences
 from demjax.tasks.task import Task
 
 SCORES = ("cosine", "euclidean")
-SENTENCES = 1024  # embedded at once for prototypes
+BILSTM = "bilstm"
+READERS = {BILSTM: None} | {name: e for name, e in ENCODERS.items() if e.reads != VECTORS}
 
 
 def dem_text(
     dataset: Dataset,
     *,
+    encoder: str = BILSTM,
+    width: int | float = 1.0,
     embedding: int = 512,
     units: int = 512,
     hidden: int = 700,
@@ -43,6 +49,8 @@ def dem_text(
 
     Args:
       dataset: gives d, the sentences of every class (`data.descriptions`) and, for fusion, its class table.
+      encoder: `bilstm`, or an encoder of sentences by name (models/text.py), of `width` times the published width;
+        the settings from `embedding` to `fused` are those of `bilstm`.
       embedding: width of the word vectors, >= 1.
       units: of the LSTM, in each direction, >= 1.
       hidden: units of the layer that joins both directions, >= 1; the paper has 700 alone and 900 fused.
@@ -56,29 +64,34 @@ def dem_text(
     Raises:
       UserError: a data set without descriptions; a setting out of range or unknown.
     """
-    if dataset.descriptions is None:
-        raise UserError(
-            "task dem_text reads sentences: set data.descriptions to a file of lines "
-            '{"class": ..., "text": ...}, or to generated'
-        )
     for what, value in (("embedding", embedding), ("units", units), ("hidden", hidden)):
         in_range(f"task.{what}", value, 1)
     in_range("task.l2", l2, 0)
     in_range("task.forget_bias", forget_bias, -10, 10)
     choose("task.cell", cell, CELLS)
     choose("task.score", score, dict.fromkeys(SCORES))
-    text, table = dataset.descriptions, dataset.table(semantics_scale)
+    reads = choose("task.encoder", encoder, READERS)
+    in_range("task.width", width, 0, open_low=True)
+    if reads and fused:
+        raise UserError(f"task.fused is for task.encoder={BILSTM}: {encoder} reads sentences only")
+    captions, table = sentences.captions_of(dataset, "dem_text"), dataset.table(semantics_scale)
+    reader = sentences.one_hot(dataset, captions, reads.reads) if reads else sentences.words(dataset, captions)
+    inputs, n_features = reader.read(captions.sentences), dataset.features.shape[1]
 
-    def encoder(key):
+    def network(key):
+        rngs = nnx.Rngs(key)
+        if reads:
+            return TextEncoder(encoder, reader.n_in, n_features, width=float(width), rngs=rngs)
         return DescriptionEncoder(
-            len(text.words) + FIRST_WORD, embedding, units, hidden, dataset.features.shape[1],
-            n_attributes=table.shape[1] if fused else 0, cell=cell, forget_bias=float(forget_bias), rngs=nnx.Rngs(key),
+            reader.n_in, embedding, units, hidden, n_features,
+            n_attributes=table.shape[1] if fused else 0, cell=cell, forget_bias=float(forget_bias), rngs=rngs,
         )  # fmt: skip
 
-    graph = nnx.graphdef(nnx.eval_shape(lambda: encoder(jax.random.key(0))))
+    graph = nnx.graphdef(nnx.eval_shape(lambda: network(jax.random.key(0))))
 
-    def embed(params, tokens, attributes):
-        return nnx.merge(graph, params)(tokens, attributes)
+    def embed(params, inputs, *attributes):
+        model = nnx.merge(graph, params)
+        return nnx.relu(model(inputs)) if reads else model(inputs, *attributes)
 
     def loss(params, batch, key, axis):
         del axis
@@ -87,7 +100,8 @@ def dem_text(
         chosen = batch["first"][label] + jnp.minimum(
             (draws * batch["count"][label]).astype(jnp.int32), batch["count"][label] - 1
         )
-        predicted = embed(params, batch["tokens"][chosen], batch["semantics"][label])
+        beside = (batch["semantics"][label],) if fused else ()
+        predicted = embed(params, batch["inputs"][chosen], *beside)
         fit = jnp.sum(batch["weight"] * losses.squared_distance(batch["features"], predicted))
         count = jnp.sum(batch["weight"])
         return fit + count * batch["l2"] * losses.squared_norm(params, biases=False), count, {"fit": fit}
@@ -95,30 +109,26 @@ def dem_text(
     block = jax.jit(embed)
 
     def gallery(params, dataset, ids):
-        own = text.of(np.asarray(ids))
-        label = np.repeat(np.arange(len(ids)), own.count)
-        attributes = table[np.asarray(ids)]
-        total = jnp.zeros((len(ids), dataset.features.shape[1]))
-        for start in range(0, len(label), SENTENCES):
-            some = slice(start, start + SENTENCES)
-            embedded = block(params, jnp.asarray(own.tokens[some]), jnp.asarray(attributes[label[some]]))
-            total = total.at[label[some]].add(embedded)
-        return total / own.count[:, None]
+        rows, label = captions.rows_of(np.asarray(ids)), np.repeat(np.arange(len(ids)), captions.count[ids])
+        beside = (table[np.asarray(ids)][label],) if fused else ()
+        return sentences.class_means(sentences.encode_blocks(block, params, inputs[rows], *beside), label, len(ids))
 
     return Task(
         name="dem_text",
         score=score,
         direction="semantic->visual",
         tables={
-            "tokens": text.tokens,
-            "first": text.first.astype(np.int32),
-            "count": text.count.astype(np.int32),
+            "inputs": inputs,
+            "first": captions.first,
+            "count": captions.count,
             "semantics": table,
             "l2": np.float32(l2),
         },
         numbers=("l2",),
-        init=lambda key: nnx.state(encoder(key), nnx.Param),
+        init=lambda key: nnx.state(network(key), nnx.Param),
         loss=loss,
         queries=lambda params, features: features,
         gallery=gallery,
+        encode=None if fused else lambda params, some: sentences.encode_blocks(block, params, reader.read(some)),
+        notes=reader.notes,
     )

@@ -1,6 +1,6 @@
 """The contract between a paper and the engine."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +30,11 @@ class Task:
         uneven batches bias nothing. batch["row"] has the number of each row: draw from
         fold_in(key, row), and the draw is the same on any number of devices.
       solve: () -> params, in closed form, instead of `init` and `loss`.
-      protocols: evaluations that apply: `zsl`, `gzsl`.
-      groups: whether a row may stand for a whole class (data/batches.py).
+      protocols: evaluations that apply: `zsl`, `gzsl`, `retrieval`.
+      rows: what the rows of its batches may be (data/batches.py): images, sums over classes, or classes.
+      encode: (params, n sentences) -> blocks of [.., d], n rows in all: systems that read text, in the space of the
+        gallery.
+      notes: what a person should know before a run, a line each.
     """
 
     name: str
@@ -46,4 +49,6 @@ class Task:
     loss: Callable[[Params, Batch, Any, str], tuple[Any, Any, dict[str, Any]]] | None = None
     solve: Callable[[], Params] | None = None
     protocols: tuple[str, ...] = ("zsl", "gzsl")
-    groups: bool = False
+    rows: tuple[str, ...] = ("examples",)
+    encode: Callable[[Params, Sequence[str]], Iterator[Any]] | None = None
+    notes: tuple[str, ...] = ()

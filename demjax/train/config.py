@@ -34,7 +34,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.data.features = "res101"  # reads res101.mat
     config.data.semantics = "att"  # att | original_att of att_splits.mat, or sent: sent_splits.mat ...
     config.data.split = "auto"  # auto, or the version the split file must be: ps1 | ps2; TRAIN/TEST: two class lists
-    config.data.descriptions = ""  # sentences: a file of lines {"class": ..., "text": ...}, or generated
+    config.data.descriptions = ""  # captions: a folder of .txt, a .csv, .json or .jsonl file; or generated
     config.data.fold = "test"  # test, or val (val2, val3): a view of trainval in which no test image exists
     config.data.planted = planted = ConfigDict()  # used by name = planted: see data/synthetic.py
     planted.n_classes = 100
@@ -51,7 +51,8 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.train = ConfigDict()
     config.train.epochs = 8  # one compiled call, one progress line and, at most, one checkpoint each
     config.train.passes_per_epoch = 50  # over the rows
-    config.train.batching = "class_sums"  # exact full-batch gradient from one row per class; or examples
+    # class_sums: exact full-batch gradient from one row per class | examples | classes: other ones in every step
+    config.train.batching = "class_sums"
     config.train.batch_size = 0  # rows a step; 0: all rows
     config.train.precision = "highest"  # of matrix products: highest | high | default
     config.train.checkpoint_every = 1  # epochs; the last one is always saved
@@ -60,9 +61,9 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # adam | adamw | sgd | rmsprop
     config.optimizer.learning_rate = 3e-3
-    config.optimizer.schedule = (
-        "constant"  # constant | cosine | linear (to zero at the last step) | step (a tenth from the middle on)
-    )
+    # constant | cosine | linear (to zero at the last step) | step (a tenth from the middle on) | exponential
+    config.optimizer.schedule = "constant"
+    config.optimizer.decay = 1.0  # of the schedule exponential: factor after every pass over the rows, in (0, 1]
     config.optimizer.warmup_steps = 0
     config.optimizer.momentum = 0.0  # sgd only
     config.optimizer.weight_decay = 0.0  # L2: added to the gradient; with adamw taken off the weights
@@ -73,6 +74,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.evaluate.query_batch = 4096  # images embedded at once
     config.evaluate.hits = ()  # k, ...: hit@k of the unseen images too, among unseen and among all classes
     config.evaluate.ties = "lowest_id"  # of hit@k: lowest_id | pessimistic
+    config.evaluate.captions = ()  # n, ...: T1 with n random captions of each class; for systems that read text
     config.evaluate.calibrate = (
         False  # also with a penalty on seen classes, found by a second run on validation classes
     )
@@ -130,11 +132,11 @@ def quick(config: ConfigDict) -> None:
     """Seconds on a small planted set: does everything run? Says nothing about accuracy."""
     config.data.name, config.data.fold = "planted", "test"
     config.data.planted.update(n_classes=20, n_unseen=5, n_attributes=8, n_features=32, images_per_class=10)
-    for key, size in (("hidden", 64), ("embedding", 8), ("units", 8)):
+    for key, size in (("hidden", 64), ("embedding", 8), ("units", 8), ("width", 0.05)):
         if key in config.task:
             config.task[key] = size
     config.train.update(epochs=3, passes_per_epoch=2, checkpoint_every=1)
-    config.train.batch_size = min(config.train.batch_size, 32)
+    config.train.batch_size = min(config.train.batch_size, 10 if config.train.batching == "classes" else 32)
     config.select.grid = tuple((key, values[:2]) for key, values in config.select.grid[:1])
     config.select.seeds = 1
     config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 2)
@@ -187,5 +189,6 @@ def check_config(config: ConfigDict) -> None:
         ("population.seeds", 0, False),
     ):
         in_range(key, flatten(config)[key], low, open_low=open_low)
+    in_range("optimizer.decay", config.optimizer.decay, 0, 1, open_low=True)
     in_range("select.folds", config.select.folds, 1, 3)
     in_range("seed", config.seed, 0, 2**32 - 1)  # a key has 32 bits: a larger seed would repeat a smaller one

@@ -66,6 +66,12 @@ def batch_order(key: jax.Array, n_rows: int, batch_size: int, width: int) -> jax
     return jnp.pad(order.reshape(steps, batch_size), gap, constant_values=n_rows)
 
 
+def drawn_batches(key: jax.Array, n_rows: int, batch_size: int, width: int) -> jax.Array:
+    """Row ids [n_rows, width]: in each step the first `batch_size` of a new permutation, gaps as in `batch_order`."""
+    orders = jax.vmap(lambda k: jax.random.permutation(k, n_rows)[:batch_size])(jax.random.split(key, n_rows))
+    return jnp.pad(orders.astype(jnp.int32), ((0, 0), (0, width - batch_size)), constant_values=n_rows)
+
+
 def global_loss_and_grads(task: Task, params: Any, batch: Mapping[str, Any], key: jax.Array) -> tuple[Losses, Any]:
     """Loss of the whole batch, whatever part of it this device holds, and its gradient.
 
@@ -91,19 +97,22 @@ class Plan(NamedTuple):
       batch_size: rows a step, over all devices together.
       passes: over the rows in one epoch.
       precision: of matrix products; JAX's default rounds float32 to TF32 on GPUs and bfloat16 on TPUs.
+      drawn: every step draws its own batch of different rows, and a pass has as many steps as there are rows.
     """
 
     n_rows: int
     batch_size: int
     passes: int = 1
     precision: str = "highest"
+    drawn: bool = False
 
     def schedule(self, state: TrainState, width: int) -> tuple[jax.Array, jax.Array]:
         """Row ids [steps, width] and a key for every step of the epoch after `state`."""
 
         def one_pass(number: jax.Array) -> tuple[jax.Array, jax.Array]:
             order_key, step_key = jax.random.split(jax.random.fold_in(key, number))
-            orders = batch_order(order_key, self.n_rows, self.batch_size, width)
+            order = drawn_batches if self.drawn else batch_order
+            orders = order(order_key, self.n_rows, self.batch_size, width)
             return orders, jax.random.split(step_key, len(orders))
 
         key = jax.random.wrap_key_data(state.key)

@@ -1,42 +1,23 @@
 """Embed, search, count: the protocols of zero-shot evaluation, with and without calibration and hub correction."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from demjax import hubness, metrics, reduction
+from demjax import hubness, metrics
 from demjax.checks import UserError, choose
 from demjax.data import Dataset
-from demjax.hubness import CORRECTIONS, Correction
-from demjax.search import moments, nearest, ranks
+from demjax.hubness import CORRECTIONS
 from demjax.tasks import Task
-
-
-class Options(NamedTuple):
-    """How to evaluate.
-
-    Attributes:
-      query_batch: images embedded at once.
-      correction: a hub correction of `demjax.hubness`, "" for none; its bank is the seen training images: inductive.
-      hits: k of hit@k, () for none; flat, micro and per class, with the tie rule `ties` (`metrics.TIES`).
-      penalty: {"": g, "corrected": g'}: what calibrated stacking takes off the scores of seen classes, in deviations of
-        the scores (below), found on validation classes. None: no calibration.
-    """
-
-    query_batch: int = 4096
-    correction: str = ""
-    penalty: Mapping[str, float] | None = None
-    hits: tuple[int, ...] = ()
-    ties: str = "lowest_id"
-
+from demjax.train.answers import Answers
+from demjax.train.answers import Options as Options
+from demjax.train.text_evaluation import retrieval_metrics
 
 DEFAULT = Options()
-KEPT_BYTES = 2**30  # of the features of a split: a larger one is embedded anew, block by block, for every search
 
 
 @dataclass(frozen=True)
@@ -56,92 +37,7 @@ class Evaluation:
     curve: Mapping[str, list[float]] = field(default_factory=dict)
 
 
-class _Answers:
-    """Nearest class of any images among any classes; each image set and the gallery are embedded once."""
-
-    def __init__(self, task: Task, params: Any, dataset: Dataset, options: Options):
-        self.dataset, self.score, self.options = dataset, task.score, options
-        embed = jax.jit(task.queries)  # compiled once for all members of a population
-        self._embed = lambda x: embed(params, x)
-        self.gallery = task.gallery(params, dataset, np.arange(len(dataset.classes)))
-        self._queries: dict[str, jax.Array] = {}
-        self._fitted: dict[str, Correction] = {}
-
-    def blocks(self, split: str) -> Iterator[tuple[slice, jax.Array]]:
-        """The images of `split`, embedded block by block: features may be mapped and larger than memory."""
-        ids, size = self.dataset.splits[split], self.options.query_batch
-        for start in range(0, len(ids), size):
-            some = slice(start, min(start + size, len(ids)))
-            yield some, self._embed(self.dataset.features[ids[some]])
-
-    def queries(self, split: str) -> jax.Array:
-        """All images of `split`, embedded."""
-        if split not in self._queries:
-            self._queries[split] = jnp.concatenate([block for _, block in self.blocks(split)])
-        return self._queries[split]
-
-    def _parts(self, split: str) -> Iterable[tuple[slice, jax.Array]]:
-        """As `blocks`; a small split is embedded once and stays."""
-        if self.dataset.features.shape[1] * 4 * len(self.dataset.splits[split]) > KEPT_BYTES:
-            return self.blocks(split)
-        whole = self.queries(split)
-        return [(slice(0, len(whole)), whole)]
-
-    def nearest(self, split: str, candidates: np.ndarray, corrected: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """(class ids, scores) [n] of the nearest candidates; equally near ones go to the lowest id."""
-        fitted = self._correction(split) if corrected else None
-        gallery, parts = self.gallery[candidates], []
-        for some, queries in self._parts(split):
-            own = fitted and fitted._replace(
-                query=tuple(x[some] for x in fitted.query), gallery=tuple(x[candidates] for x in fitted.gallery)
-            )
-            found = nearest(queries, gallery, k=1, score=self.score, correction=own)
-            parts.append((np.asarray(found.ids[:, 0]), np.asarray(found.scores[:, 0])))
-        ids, scores = (np.concatenate(x) for x in zip(*parts, strict=True))
-        return candidates[ids], scores
-
-    def _correction(self, split: str) -> Correction:
-        """Fitted on all classes, with the seen training images as the bank: each answer knows no other test image."""
-        if split not in self._fitted:
-            bank = self.queries("trainval")
-            self._fitted[split] = reduction.fit(
-                self.options.correction, self.queries(split), self.gallery, bank, score=self.score
-            )
-        return self._fitted[split]
-
-    def count(self, split: str, predicted: np.ndarray) -> metrics.ClassCounts:
-        """Right answers and images of each class, for the answers `predicted` to the images of `split`."""
-        truth = self.dataset.labels[self.dataset.splits[split]]
-        return metrics.class_counts(jnp.asarray(predicted), jnp.asarray(truth), len(self.dataset.classes))
-
-    def hits(self, candidates: np.ndarray, name: str) -> dict[str, float]:
-        """hit@k of the unseen test images among `candidates`, one block of images after the other."""
-        data, options = self.dataset, self.options
-        result: dict[str, float] = {}
-        ids, place = data.splits["test_unseen"], np.searchsorted(candidates, data.labels)
-        gallery, found = np.asarray(self.gallery)[candidates], []
-        for some, queries in self._parts("test_unseen"):
-            truth = place[ids[some]][:, None]
-            found.append(ranks(np.asarray(queries), gallery, truth, self.score, ties=options.ties))
-        counts = metrics.hit_counts(np.concatenate(found), data.labels[ids], options.hits, len(data.classes))
-        for average, suffix in (("micro", ""), ("per_class", "_per_class")):
-            values = metrics.hit_at_k(counts, average)
-            result |= {f"{name}@{k}{suffix}": float(v) for k, v in zip(options.hits, values, strict=True)}
-        return result
-
-    def deviation(self) -> float:
-        """The unit of penalties: root mean square over training images of the deviation of their scores over the
-        classes. It follows the scale of a model, and looks at no test image."""
-        squares = []
-        for _, queries in self._parts("trainval"):
-            if queries.ndim == 3:  # several vectors per image: any of them has the scale
-                queries = queries[:, 0]
-            _, std = moments(queries, self.gallery, self.score)
-            squares.append(np.square(std, dtype=np.float64))
-        return math.sqrt(float(np.mean(np.concatenate(squares)))) or 1.0
-
-
-def _zsl(answers: _Answers, corrected: bool) -> Evaluation:
+def _zsl(answers: Answers, corrected: bool) -> Evaluation:
     """Unseen test images among unseen classes: T1, and the hubness of that search (N_1)."""
     data = answers.dataset
     predicted, _ = answers.nearest("test_unseen", data.unseen, corrected)
@@ -163,7 +59,7 @@ def _zsl(answers: _Answers, corrected: bool) -> Evaluation:
     )
 
 
-def _gzsl(answers: _Answers, corrected: bool) -> Evaluation:
+def _gzsl(answers: Answers, corrected: bool) -> Evaluation:
     """Test images of seen and of unseen classes, each among all classes; the whole curve of calibrated stacking."""
     sides = {s: _side(answers, s, corrected) for s in ("test_unseen", "test_seen")}
     unseen, seen = (answers.count(split, predicted) for split, (predicted, _) in sides.items())
@@ -196,7 +92,7 @@ def _gzsl(answers: _Answers, corrected: bool) -> Evaluation:
     return Evaluation(result, curve={"unseen": curve.unseen[some].tolist(), "seen": curve.seen[some].tolist()})
 
 
-def _side(answers: _Answers, split: str, corrected: bool) -> tuple[np.ndarray, metrics.Gaps]:
+def _side(answers: Answers, split: str, corrected: bool) -> tuple[np.ndarray, metrics.Gaps]:
     """Answers among all classes, and the gaps between the best seen and the best unseen one."""
     data = answers.dataset
     truth = data.labels[data.splits[split]]
@@ -209,7 +105,12 @@ def _side(answers: _Answers, split: str, corrected: bool) -> tuple[np.ndarray, m
     return predicted, metrics.gaps(best_seen, seen == truth, best_unseen, unseen == truth, truth, is_seen)
 
 
-PROTOCOLS: dict[str, Callable[[_Answers, bool], Evaluation]] = {"zsl": _zsl, "gzsl": _gzsl}
+def _retrieval(answers: Answers, corrected: bool) -> Evaluation:
+    """Text to image and back among the unseen classes; not corrected."""
+    return Evaluation({} if corrected else retrieval_metrics(answers))
+
+
+PROTOCOLS: dict[str, Callable[[Answers, bool], Evaluation]] = {"zsl": _zsl, "gzsl": _gzsl, "retrieval": _retrieval}
 METRICS = (
     *("zsl/top1", "zsl/micro", "hubness/n1_skewness"),
     *("gzsl/unseen", "gzsl/seen", "gzsl/harmonic", "gzsl/unseen_micro", "gzsl/seen_micro", "gzsl/ausuc"),
@@ -226,8 +127,11 @@ def evaluate(task: Task, params: Any, dataset: Dataset, options: Options = DEFAU
       UserError: an unknown correction, or one for another score than the task's.
     """
     choose("evaluate.ties", options.ties, metrics.TIES)
-    if options.hits:
-        metrics.check_ks(options.hits)
+    for ks in (options.hits, options.captions):
+        if ks:
+            metrics.check_ks(ks)
+    if options.captions and task.encode is None:
+        raise UserError(f"evaluate.captions is {options.captions}: task {task.name} reads no sentences here")
     if options.correction:
         method = choose("evaluate.correction", options.correction, CORRECTIONS)
         if task.score not in method.scores:
@@ -237,7 +141,7 @@ def evaluate(task: Task, params: Any, dataset: Dataset, options: Options = DEFAU
                 f"{task.name} answers by {task.score}: expected {fitting}"
             )
     with jax.default_matmul_precision("highest"):
-        answers = _Answers(task, params, dataset, options)
+        answers = Answers(task, params, dataset, options)
         parts = [PROTOCOLS[name](answers, False) for name in task.protocols]
         again = [PROTOCOLS[name](answers, True) for name in task.protocols] if options.correction else []
     merged = [{k: v for p in parts for k, v in getattr(p, name).items()} for name in Evaluation.__dataclass_fields__]

@@ -15,10 +15,11 @@ from ml_collections import ConfigDict
 import demjax
 from demjax.checks import UserError
 from demjax.mesh import replicate
+from demjax.train.answers import Options
 from demjax.train.checkpoint import Checkpoints
 from demjax.train.config import flatten
 from demjax.train.epoch import TrainState, compile_epoch, init_state
-from demjax.train.evaluate import Options, evaluate
+from demjax.train.evaluate import evaluate
 from demjax.train.picture import draw_to
 from demjax.train.report import Reporter, best_evaluated, table, write_records, write_report
 from demjax.train.run import Run, build, provenance
@@ -113,7 +114,7 @@ def _solved(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool) 
 def options_of(config: ConfigDict, penalty: dict[str, float] | None = None) -> Options:
     """How a run evaluates."""
     given = config.evaluate
-    return Options(given.query_batch, given.correction, penalty, tuple(given.hits), given.ties)
+    return Options(given.query_batch, given.correction, penalty, tuple(given.hits), given.ties, tuple(given.captions))
 
 
 def _penalty(run: Run, folder: Path, say) -> dict[str, float] | None:
@@ -225,9 +226,13 @@ def _announce(run: Run, params: Any, say) -> None:
         f"{run.mesh.size} x {device.device_kind} ({device.platform})")  # fmt: skip
     say(f"{d.name} ({d.version}): {len(d.labels)} images x {d.features.shape[1]} features, {len(d.seen)} seen and "
         f"{len(d.unseen)} unseen classes x {d.semantics.shape[1]} semantics")  # fmt: skip
+    if d.descriptions is not None:
+        say(f"{len(d.descriptions.sentences):,} descriptions ({d.sources['descriptions']})")
+    for note in run.task.notes:
+        say(note)
     if run.task.solve:
         say(f"{run.task.name} ({run.task.direction}, {run.task.score}): {n_params:,} parameters in closed form")
         return
     say(f"{run.task.name} ({run.task.direction}, {run.task.score}): {n_params:,} parameters; batches of "
-        f"{run.batch_size} {'classes' if config.train.batching == 'class_sums' else 'images'}, "
+        f"{run.batch_size} {'images' if config.train.batching == 'examples' else 'classes'}, "
         f"{run.steps_per_epoch} steps an epoch, {config.train.epochs} epochs")  # fmt: skip

@@ -73,7 +73,9 @@ def build_population(config: ConfigDict, devices: Sequence[jax.Device] | None) -
     values = {"learning_rate": [m.setting.get(RATE, config.optimizer.learning_rate) for m in members]}
     values |= {n: [m.setting.get(f"task.{n}", config.task[n]) for m in members] for n in run.task.numbers}
     steps = run.steps_per_epoch * config.train.epochs
-    unit = make_optimizer(total_steps=steps, **(config.optimizer.to_dict() | {"learning_rate": 1.0}))
+    in_pass = run.steps_per_epoch // config.train.passes_per_epoch
+    settings = config.optimizer.to_dict() | {"learning_rate": 1.0}
+    unit = make_optimizer(total_steps=steps, steps_per_pass=in_pass, **settings)
     mesh = Mesh(np.array(devices[: len(members)]).reshape(-1, 1), (MEMBERS, DATA_AXIS))
     numbers = {name: np.array(of_members, np.float32) for name, of_members in values.items()}
     make, own = state_maker(run.task, unit), NamedSharding(mesh, PartitionSpec(MEMBERS))
@@ -102,7 +104,7 @@ def member_config(config: ConfigDict, member: Member) -> ConfigDict:
 
 
 def _map(one: Callable, platform: str) -> Callable:
-    """`one` for all members: together on an accelerator; on a CPU one after the other, each written over its old state."""
+    """`one` for all members: together on an accelerator; on a CPU in turn, each written over its old state."""
     if platform != "cpu":
         return jax.vmap(one)
 

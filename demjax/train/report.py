@@ -149,7 +149,7 @@ def table(report: Mapping[str, Any]) -> str:
         skew = values.get("hubness/n1_skewness")
         cells.append("-" if skew is None else f"{skew:.2f}")
         lines.append(f"{name:<{width}}" + "".join(f"{c:>10}" for c in cells))
-    return "\n".join([*lines, *_hits(report["metrics"]), *_classes(report)])
+    return "\n".join([*lines, *_hits(report["metrics"]), *_text(report["metrics"]), *_classes(report)])
 
 
 def _variants(metrics: Mapping[str, float]) -> list[tuple[str, dict[str, float]]]:
@@ -174,6 +174,21 @@ def _hits(metrics: Mapping[str, float]) -> list[str]:
         if found:
             told = ", ".join(f"{k.partition('/')[2]} {_percent(v)}" for k, v in found.items())
             lines.append(f"unseen images among {among}: {told}")
+    return lines
+
+
+def _text(metrics: Mapping[str, float]) -> list[str]:
+    """Retrieval in both directions, and T1 by the number of captions, one line each."""
+    lines = []
+    for prefix, label in (
+        ("text_to_image/", "class text among images of unseen classes, per class"),
+        ("image_to_text/", "images among captions of unseen classes, per class"),
+        ("captions/", "T1 with some random captions of each class"),
+    ):
+        found = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+        if found:
+            told = ", ".join(f"{k.removesuffix('/top1')}: {_percent(v)}" for k, v in found.items())
+            lines.append(f"{label}: {told}")
     return lines
 
 

@@ -41,7 +41,8 @@ class Run(NamedTuple):
     def plan(self) -> Plan:
         """Of an epoch."""
         train = self.config.train
-        return Plan(len(self.rows["weight"]) - 1, self.batch_size, train.passes_per_epoch, train.precision)
+        drawn = train.batching == "classes"
+        return Plan(len(self.rows["weight"]) - 1, self.batch_size, train.passes_per_epoch, train.precision, drawn)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -58,13 +59,23 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ru
     check_config(config)
     dataset = _dataset(config)
     task = build_task(config, dataset)
-    rows = choose("train.batching", config.train.batching, BATCHING)(dataset)
-    if config.train.batching == "class_sums" and not task.groups and not task.solve:
-        raise UserError(f"train.batching is class_sums: the loss of {task.name} needs single images, use examples")
+    batching = config.train.batching
+    rows = choose("train.batching", batching, BATCHING)(dataset)
+    if batching not in task.rows and not task.solve:
+        raise UserError(f"train.batching is {batching}: the loss of {task.name} needs {' or '.join(task.rows)}")
     n_rows = len(rows["weight"]) - 1
     batch_size = min(config.train.batch_size or n_rows, n_rows)
-    steps = math.ceil(n_rows / batch_size) * config.train.passes_per_epoch
-    optimizer = make_optimizer(total_steps=steps * config.train.epochs, **config.optimizer.to_dict())
+    drawn = batching == "classes"
+    if drawn and config.train.batch_size > n_rows:
+        raise UserError(
+            f"train.batch_size is {config.train.batch_size}, of different classes: the set has {n_rows} seen ones"
+        )
+    steps = (n_rows if drawn else math.ceil(n_rows / batch_size)) * config.train.passes_per_epoch
+    optimizer = make_optimizer(
+        total_steps=steps * config.train.epochs,
+        steps_per_pass=steps // config.train.passes_per_epoch,
+        **config.optimizer.to_dict(),
+    )
     return Run(config, dataset, task, optimizer, data_mesh(devices), rows, batch_size, steps)
 
 

@@ -39,11 +39,19 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """The rows, and what is said above them."""
+    """The rows, and what is said above them.
+
+    Attributes:
+      columns: (metric, heading), percent; () for those of zero-shot learning (suite_table.py).
+      calibrated: whether every row is also evaluated with calibrated stacking, which trains a twin on validation
+        classes, and with an inductive hub correction of its score.
+    """
 
     title: str
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+    calibrated: bool = True
 
 
 class Outcome(NamedTuple):
@@ -99,8 +107,6 @@ def run_suite(
 ) -> Outcome:
     """Runs every row, or resumes it; a row that fails does not take the others along.
 
-    Every row is evaluated with calibrated stacking and with an inductive hub correction of its score, too.
-
     Args:
       each: called with what there is after every row.
 
@@ -120,7 +126,9 @@ def run_suite(
         for number, row in enumerate(wanted, start=1):
             say(f"row {number}/{len(wanted)}: {row.name}")
             try:
-                outcome.reports[row.name] = run_row(row, configs[row.name], workdir / row.name, seeds, say)
+                outcome.reports[row.name] = run_row(
+                    row, configs[row.name], workdir / row.name, seeds, say, suite.calibrated
+                )
             except UserError as mistake:
                 say(f"row {row.name} failed: {mistake}")
                 outcome.failed[row.name] = str(mistake)
@@ -140,7 +148,9 @@ def _wanted(suite: Suite, only: Iterable[str]) -> list[Row]:
     return wanted
 
 
-def run_row(row: Row, config: ConfigDict, workdir: Path, seeds: int, say) -> list[dict[str, Any]]:
+def run_row(
+    row: Row, config: ConfigDict, workdir: Path, seeds: int, say, calibrated: bool = True
+) -> list[dict[str, Any]]:
     """One row: selection if it is to be selected here, then all seeds, or the closed form."""
     if row.selected == "here":
         winner = _selected(config, workdir / "selection", say)
@@ -148,8 +158,9 @@ def run_row(row: Row, config: ConfigDict, workdir: Path, seeds: int, say) -> lis
         config.train.epochs = winner["epochs"]
     config.select.grid = ()
     task = build(config).task
-    config.evaluate.calibrate = "gzsl" in task.protocols
-    config.evaluate.correction = correction_for(task.score)
+    if calibrated:
+        config.evaluate.calibrate = "gzsl" in task.protocols
+        config.evaluate.correction = correction_for(task.score)
     if task.solve:
         return [train_and_evaluate(config, workdir / "runs", say=say)]
     config.population.seeds = seeds

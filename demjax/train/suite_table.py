@@ -40,7 +40,8 @@ def row_numbers(reports: Reports, metric: str, factor: float = 100.0) -> tuple[f
 
 def lines_of(suite: Suite, outcome: Outcome, published: bool) -> list[list[str]]:
     """The table as text, headings first."""
-    heads = ["method", "semantics", "seeds", *(h for _, h in COLUMNS), "N1 skewness", "train s", "setting"]
+    columns = suite.columns or COLUMNS
+    heads = ["method", "semantics", "seeds", *(h for _, h in columns), "N1 skewness", "train s", "setting"]
     if published:
         heads += ["published T1 / U / S / H"]
     rows = [heads]
@@ -50,8 +51,8 @@ def lines_of(suite: Suite, outcome: Outcome, published: bool) -> list[list[str]]
         if row.name not in outcome.reports:
             continue
         own = outcome.reports[row.name]
-        cells = [row.name, own[0]["provenance"]["sources"]["semantics"], str(len(own))]
-        cells += [_cell(row_numbers(own, metric), 1, len(own)) for metric, _ in COLUMNS]
+        cells = [row.name, _semantics(own[0]), str(len(own))]
+        cells += [_cell(row_numbers(own, metric), 1, len(own)) for metric, _ in columns]
         cells.append(_cell(row_numbers(own, SKEWNESS, 1.0), 2, len(own)))
         cells.append(f"{np.mean([r['seconds']['train'] for r in own]):.1f}")
         objective = own[0]["config"]["select.objective"]
@@ -60,6 +61,14 @@ def lines_of(suite: Suite, outcome: Outcome, published: bool) -> list[list[str]]
             cells.append(_published(row) if _is_the_published_data(own[0]) else "other data")
         rows.append(cells)
     return rows
+
+
+def _semantics(report: Mapping[str, Any]) -> str:
+    """What the classes are known by: a task that reads sentences does not look at the class table."""
+    sources = report["provenance"]["sources"]
+    reads = "task.encoder" in report["config"] and report["config"]["task.encoder"] != "attributes"
+    fused = " + " + sources["semantics"] if report["config"].get("task.fused") else ""
+    return f"captions: {sources['descriptions']}{fused}" if reads else sources["semantics"]
 
 
 def _cell(numbers: tuple[float, float] | None, digits: int, seeds: int) -> str:
@@ -82,7 +91,7 @@ def _is_the_published_data(report: Mapping[str, Any]) -> bool:
 def publish(suite: Suite, outcome: Outcome, workdir: Path, *, published: bool = False) -> str:
     """Writes table.md, table.csv, table.json and, with matplotlib, curves.png and hubs.png; returns the Markdown."""
     reports, rows = outcome.reports, lines_of(suite, outcome, published)
-    conditions = _conditions(next(iter(reports.values()))[0]) if reports else "No row is done."
+    conditions = _conditions(suite, next(iter(reports.values()))[0]) if reports else "No row is done."
     text = [f"# {suite.title}", "", conditions, ""]
     text += ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
     text += ["| " + " | ".join(row) + " |" for row in rows[1:]]
@@ -104,14 +113,20 @@ def publish(suite: Suite, outcome: Outcome, workdir: Path, *, published: bool = 
     return markdown
 
 
-def _conditions(report: Mapping[str, Any]) -> str:
+def _conditions(suite: Suite, report: Mapping[str, Any]) -> str:
     told, config = report["provenance"], report["config"]
-    return (
+    data = (
         f"{config['data.name']}, features {told['sources']['features']} ({told['fingerprints']['features']}), split "
         f"{told['split_version']} ({told['fingerprints']['splits']}), {told['devices']}. Percent, per-class averages, "
-        "mean ± std over seeds. Calibrated: penalty on seen classes found on validation classes by a twin of the run. "
-        "Hub-corrected: CSLS (cosine, inner products) or NICDM (Euclidean), bank: seen training images, inductive."
+        "mean ± std over seeds."
     )
+    return data + (CALIBRATED if suite.calibrated else "")
+
+
+CALIBRATED = (
+    " Calibrated: penalty on seen classes found on validation classes by a twin of the run. "
+    "Hub-corrected: CSLS (cosine, inner products) or NICDM (Euclidean), bank: seen training images, inductive."
+)
 
 
 CLOSED_FORMS = ("ridge", "ridge_to_semantic", "eszsl", "sae", "sae_to_semantic")

@@ -6,7 +6,7 @@ import pytest
 from demjax.checks import UserError
 from demjax.data import load
 from demjax.tasks.linear import ridge
-from demjax.train import evaluate as evaluate_module
+from demjax.train import answers as answers_module
 from demjax.train.evaluate import Options, evaluate
 
 NAMES = [f"n{i:05d}" for i in range(12)]
@@ -78,7 +78,7 @@ def test_evaluation_block_by_block_equals_evaluation_at_once(tmp_path, monkeypat
     task = ridge(data, l2=1.0)
     options = Options(query_batch=7, correction=correction, hits=(1, 2))
     whole = evaluate(task, task.solve(), data, options)
-    monkeypatch.setattr(evaluate_module, "KEPT_BYTES", 0)
+    monkeypatch.setattr(answers_module, "KEPT_BYTES", 0)
     blocks = evaluate(task, task.solve(), data, options)
     assert blocks.metrics == pytest.approx(whole.metrics, rel=1e-6, nan_ok=True) and blocks.n1 == whole.n1
 

@@ -1,14 +1,11 @@
-"""A toy set in the xlsa17 layout, written as either version of a MATLAB file, and one way to judge an error."""
+"""A toy set in the xlsa17 layout, written as either version of a MATLAB file."""
 
-import contextlib
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from scipy import io
-
-from demjax.checks import UserError
 
 NAMES = ("antelope", "grizzly+bear", "killer+whale", "beaver", "dalmatian", "persian+cat")
 SEEN, UNSEEN, VAL = (0, 1, 3, 4), (2, 5), (4,)  # 0-based classes
@@ -65,22 +62,6 @@ def write_v73(path: Path, variables: dict) -> None:
             file.create_dataset(key, data=cells.T, dtype=h5py.ref_dtype)
     with path.open("r+b") as file:
         file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512))
-
-
-@contextlib.contextmanager
-def _refused(*named):
-    with pytest.raises(UserError) as caught:
-        yield caught
-    message = str(caught.value)
-    assert "\n" not in message, "a user error is one line"
-    for part in named:
-        assert str(part) in message, f"{part!r} is not named in: {message}"
-
-
-@pytest.fixture
-def refused():
-    """`with refused("res101.mat", "label 7"):` expects a UserError of one line that names all of these."""
-    return _refused
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def test_semantics_of_one_file_are_not_mixed_up(toy, tmp_path, data_dir):
 def test_a_damaged_prepared_set_is_refused(toy, tmp_path, data_dir, refused, what, how):
     folder = toy.write(tmp_path / "files")
     load("TOY", dir=str(folder))
-    (file,) = data_dir.glob(f"xlsa17/TOY-*/1.1.0/{what}")
+    (file,) = data_dir.glob(f"xlsa17/TOY-*/1.2.0/{what}")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 4
     file.write_bytes(content if how == "changed" else content[: len(content) // 2])
@@ -275,7 +275,7 @@ def test_validation_fold(toy, tmp_path, data_dir):
 
 def test_the_cache_is_tfds_default_folder(toy, tmp_path, data_dir):
     load("TOY", dir=str(toy.write(tmp_path / "files")))
-    assert len(list(data_dir.glob("xlsa17/TOY-res101-att-*/1.1.0"))) == 1
+    assert len(list(data_dir.glob("xlsa17/TOY-res101-att-*/1.2.0"))) == 1
 
 
 @pytest.mark.parametrize(

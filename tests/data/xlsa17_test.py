@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demjax.data import xlsa17
+from demjax.data import load, xlsa17
 
 NAMES = ("antelope", "grizzly+bear", "killer+whale", "beaver", "dalmatian", "persian+cat")
 
@@ -41,6 +41,30 @@ def test_reads_the_toy(tmp_path, new_toy, save, version):
     for c in range(6):
         np.testing.assert_array_equal(dataset.semantics[c], toy.table["att"][:, c].astype(np.float32))
     assert dataset.sources == {"features": "res101.mat", "semantics": "att_splits.mat:att"}
+
+
+def test_names_of_images_where_the_file_has_them(tmp_path, toy, save):
+    assert read(toy.write(tmp_path / "bare", save)).images == ()
+    toy.images["image_files"] = np.array([f"a/b/image_{i:02d}.jpg" for i in range(30)], object)[:, None]
+    dataset = read(toy.write(tmp_path / "named", save))
+    assert dataset.images == tuple(f"a/b/image_{i:02d}.jpg" for i in range(30))
+    view = dataset.validation_view()
+    assert all(name == f"a/b/image_{int(name[10:12]):02d}.jpg" for name in view.images)
+    assert [int(name[10:12]) % 6 for name in view.images] == [
+        dataset.classes.index(view.classes[c]) for c in view.labels
+    ]
+
+
+def test_captions_of_images_are_joined_through_the_prepared_set(tmp_path, toy, data_dir):
+    toy.images["image_files"] = np.array([f"image_{i:02d}.jpg" for i in range(30)], object)[:, None]
+    toy.write(tmp_path / "toy")
+    rows = "".join(f"image_{i:02d},{NAMES[i % 6]},this is image {i}\n" for i in range(30))
+    (tmp_path / "captions.csv").write_text("image,class,caption\n" + rows)
+    dataset = load("TOY", dir=str(tmp_path / "toy"), descriptions=str(tmp_path / "captions.csv"))
+    captions = dataset.descriptions
+    for sentence, image, label in zip(captions.sentences, captions.image, captions.label, strict=True):
+        assert sentence == f"this is image {image}" and label == image % 6
+    assert dataset.sources["descriptions"] == "captions.csv" and data_dir.exists()
 
 
 def test_both_file_versions_read_equal(tmp_path, toy, writers):

@@ -9,12 +9,13 @@ import pytest
 from flax import nnx
 
 from demjax.checks import UserError
-from demjax.data import load
+from demjax.data import load, text
 from demjax.data.batches import examples
 from demjax.models import DescriptionEncoder
 from demjax.models.lstm import LSTM
 from demjax.tasks import dem_text as module
 from demjax.tasks.dem_text import dem_text
+from demjax.tasks.description import description
 
 SMALL = dict(n_classes=12, n_unseen=3, n_attributes=16, n_features=20, images_per_class=13)
 SIZES = dict(embedding=5, units=4, hidden=7)
@@ -42,7 +43,8 @@ def lstm_by_loops(model, words, phi):
 
 @pytest.mark.parametrize(("cell", "phi"), [("tanh", np.tanh), ("relu", lambda x: np.maximum(x, 0))])
 def test_both_directions_equal_a_loop_over_real_words(cell, phi):
-    model = LSTM(5, 4, cell=cell, forget_bias=2.0, rngs=nnx.Rngs(0))
+    rngs = nnx.Rngs(0)
+    model = LSTM(nnx.Linear(5, 16, use_bias=False, rngs=rngs), 4, cell=cell, forget_bias=2.0, rngs=rngs)
     x = np.random.default_rng(0).standard_normal((3, 6, 5)).astype(np.float32)
     lengths = [6, 2, 1]
     real = np.arange(6)[None] < np.array(lengths)[:, None]
@@ -60,20 +62,27 @@ def test_padding_changes_nothing():
 
 
 def test_prototypes_are_means_over_sentences(dataset, monkeypatch):
-    monkeypatch.setattr(module, "SENTENCES", 7)  # several blocks, classes cut apart
+    monkeypatch.setattr(module.sentences, "BLOCK", 7)  # several blocks, classes cut apart
     task = dem_text(dataset, **SIZES, fused=True)
     params = task.init(jax.random.key(0))
     ids = np.array([7, 2])
     got = task.gallery(params, dataset, ids)
     model = nnx.merge(nnx.graphdef(_encoder(dataset, fused=True)), params)
     for row, c in enumerate(ids):
-        own = dataset.descriptions.of(np.array([c])).tokens
+        own = tokens_of(dataset, c)
         attributes = jnp.tile(jnp.asarray(dataset.table("sqrt")[c])[None], (len(own), 1))
         np.testing.assert_allclose(got[row], model(jnp.asarray(own), attributes).mean(axis=0), rtol=1e-4, atol=1e-6)
 
 
+def tokens_of(dataset, c):
+    """The sentences of a class as word numbers; the generated captions of the seen classes have all 16 words."""
+    known = text.vocabulary(dataset.descriptions.sentences)
+    rows = dataset.descriptions.rows_of(np.array([c]))
+    return text.numbered([dataset.descriptions.sentences[i] for i in rows], known)
+
+
 def _encoder(dataset, fused):
-    n_words = len(dataset.descriptions.words) + 2
+    n_words = 16 + 2
     return DescriptionEncoder(
         n_words, 5, 4, 7, 20, n_attributes=6 if fused else 0, cell="relu", rngs=nnx.Rngs(jax.random.key(0))
     )
@@ -95,7 +104,7 @@ def test_the_draw_depends_on_row_and_step_only(dataset):
     for i in range(3):
         single = {k: (batch[k][i : i + 1] if k in task.fields else batch[k]) for k in batch}
         one_by_one += float(task.loss(params, single | {"row": jnp.array([i])}, key, "data")[2]["fit"])
-        sentences = dataset.descriptions.of(np.array([int(rows["label"][i])])).tokens
+        sentences = tokens_of(dataset, int(rows["label"][i]))
         possible = np.sum((np.asarray(model(jnp.asarray(sentences))) - rows["features"][i]) ** 2, axis=1)
         fit = float(task.loss(params, single | {"row": jnp.array([i])}, key, "data")[2]["fit"])
         assert np.min(np.abs(possible - fit)) < 1e-3 * fit
@@ -107,9 +116,27 @@ def test_without_descriptions(dataset):
         dem_text(dataclasses.replace(dataset, descriptions=None))
 
 
+def test_any_encoder_of_sentences_serves_as_the_branch(dataset):
+    """One import, no copy: f is the encoder of DS-SJE behind a ReLU, and the sentences enter as they do there."""
+    for encoder in ("char_cnn_rnn", "bow"):
+        task, sje = dem_text(dataset, encoder=encoder, width=0.02), description(dataset, encoder=encoder, width=0.02)
+        np.testing.assert_array_equal(task.tables["inputs"], sje.tables["inputs"])
+    params = task.init(jax.random.key(0))
+    own = dataset.descriptions.sentences[:3]
+    assert task.encode is not None and sje.encode is not None
+    found, bare = (np.concatenate(list(t.encode(params, own))) for t in (task, sje))
+    np.testing.assert_allclose(found, np.maximum(bare, 0), rtol=1e-6)
+    rows = examples(dataset)
+    batch = {k: jnp.asarray(v[:4] if k in rows else v) for k, v in (rows | task.tables | {"row": np.arange(4)}).items()}
+    grads = jax.jit(jax.grad(lambda p: task.loss(p, batch, jax.random.key(0), "data")[0]))(params)
+    assert all(float(jnp.abs(g).max()) > 0 for g in jax.tree.leaves(grads))
+
+
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
+        (dict(encoder="word_cnn", fused=True), "task.fused is for task.encoder=bilstm"),
+        (dict(encoder="attributes"), "task.encoder is 'attributes'"),
         (dict(units=0), "task.units is 0"),
         (dict(cell="rleu"), "did you mean 'relu'"),
         (dict(score="dot"), "task.score is 'dot'"),

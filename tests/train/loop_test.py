@@ -282,13 +282,27 @@ def test_workdir_not_writable(tmp_path, place):
     assert (tmp_path / "file").read_text() == "kept"
 
 
-def test_class_sums_need_a_task_that_allows_them(tmp_path, monkeypatch):
+@pytest.mark.parametrize("batching", ["class_sums", "classes"])
+def test_batches_a_task_does_not_allow(tmp_path, monkeypatch, batching):
     import dataclasses
 
     make = run_module.TASKS["dem"]
-    monkeypatch.setitem(run_module.TASKS, "dem", lambda *a, **k: dataclasses.replace(make(*a, **k), groups=False))
-    with pytest.raises(UserError, match="needs single images"):
-        run(tiny(**{"train.batching": "class_sums"}), tmp_path)
+    monkeypatch.setitem(run_module.TASKS, "dem", lambda *a, **k: dataclasses.replace(make(*a, **k), rows=("examples",)))
+    with pytest.raises(UserError, match=f"train.batching is {batching}: the loss of dem needs examples"):
+        run(tiny(**{"train.batching": batching}), tmp_path)
+
+
+def test_fewer_classes_than_a_batch_of_different_ones(tmp_path):
+    config = default_config("description")
+    config.data.update(name="planted", descriptions="generated")
+    config.data.planted.update(n_classes=8, n_unseen=2, n_attributes=6, n_features=5, images_per_class=6)
+    config.task.encoder = "bow"
+    config.train.update(batching="classes", batch_size=7)
+    with pytest.raises(UserError, match="train.batch_size is 7, of different classes: the set has 6 seen ones"):
+        run(config, tmp_path)
+    config.train.update(batch_size=6, passes_per_epoch=1, epochs=1)
+    assert run(config, tmp_path)["provenance"]["epoch"] == 1
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["step"] == 6  # a pass has as many steps as classes
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,22 @@ def test_schedules_by_hand():
     assert float(make_schedule(0.1, "constant", 0, 10)(7)) == pytest.approx(0.1)
 
 
+def test_the_exponential_schedule_falls_after_every_pass():
+    rate = make_schedule(0.1, "exponential", 0, 100, steps_per_pass=5, decay=0.98)
+    found = [float(rate(s)) for s in (0, 4, 5, 9, 10, 50)]
+    assert found == pytest.approx([0.1, 0.1, 0.098, 0.098, 0.1 * 0.98**2, 0.1 * 0.98**10])
+
+
+def test_rmsprop_is_that_of_torch_by_hand():
+    """v = 0.99 v + 0.01 g^2;  w -= rate g / (sqrt(v) + 1e-8)."""
+    optimizer = make_optimizer(name="rmsprop", learning_rate=0.1, total_steps=5)
+    state, v = optimizer.init({"w": jnp.zeros(1)}), 0.0
+    for g in (2.0, -1.0, 1e-9):
+        v = 0.99 * v + 0.01 * g * g
+        updates, state = optimizer.update({"w": jnp.array([g])}, state)
+        np.testing.assert_allclose(updates["w"], [-0.1 * g / (np.sqrt(v) + 1e-8)], rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_every_optimizer_goes_downhill(name):
     optimizer = make_optimizer(name=name, learning_rate=0.1, total_steps=5)

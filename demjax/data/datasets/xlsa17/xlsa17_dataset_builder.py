@@ -37,9 +37,9 @@ class Xlsa17Config(tfds.core.BuilderConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Rows hold features, label and image number; class table and folds stand in the metadata."""
+    """Rows hold features, label, image number and name; class table and folds stand in the metadata."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     BUILDER_CONFIGS = [
         Xlsa17Config(name=name + suffix, dataset=name, split=split)
         for name in NAMES
@@ -59,6 +59,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "features": vector,
                     "label": tfds.features.Scalar(np.int64),
                     "id": tfds.features.Scalar(np.int64),
+                    "image": tfds.features.Text(),
                 }
             ),
             metadata=tfds.core.MetadataDict(),
@@ -88,7 +89,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, dataset: Dataset, split: str) -> Iterator[tuple[int, dict]]:
         for i in dataset.splits[split]:
-            yield int(i), {"features": dataset.features[i], "label": int(dataset.labels[i]), "id": int(i)}
+            name = dataset.images[i] if dataset.images else ""
+            row = {"features": dataset.features[i], "label": int(dataset.labels[i]), "id": int(i), "image": name}
+            yield int(i), row
 
     def _find_files(self, dl_manager: tfds.download.DownloadManager) -> xlsa17.Files:
         config = self.builder_config

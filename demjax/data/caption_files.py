@@ -1,0 +1,195 @@
+"""Captions from files: folders of text, CSV, JSON. Classes and images are joined by name.
+
+    FOLDER/CLASS/IMAGE.txt   one caption a line, of that image (the raw captions of CUB and Flowers: ten lines)
+    FOLDER/CLASS.txt         one caption a line, of the class
+    FILE.csv                 columns class and caption, image where known
+    FILE.json                {class: [caption, ...]} (as CuPL and files of descriptors)
+    FILE.jsonl               lines {"class": ..., "text": ...}, a text cut into its sentences
+
+A class is named as in the data set, or as people write it: "black footed albatross" for 001.Black_footed_Albatross.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from demjax.checks import UserError, did_you_mean, listed
+from demjax.data.captions import OF_CLASS, Caption
+from demjax.data.text import words_of
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_BYTES = re.compile(r"""^b(['"]).*\1$""", re.DOTALL)
+Line = tuple[str, str, str, str]  # where, class, image ("" for none), caption
+
+
+class Names(NamedTuple):
+    """What captions may be of."""
+
+    classes: Sequence[str]
+    images: Sequence[str]
+    labels: Sequence[int]
+
+
+def plain(name: str) -> str:
+    """A class name as people write it.
+
+    >>> plain("001.Black_footed_Albatross"), plain("grizzly+bear")
+    ('black footed albatross', 'grizzly bear')
+    """
+    return re.sub(r"[_+\s]+", " ", re.sub(r"^\d+\.", "", name)).strip().lower()
+
+
+def read(path: Path, names: Names) -> list[Caption]:
+    """All captions of a file or folder.
+
+    Raises:
+      UserError: as `lines`; an unknown class or image, an image of another class.
+    """
+    label_of, image_of = class_finder(names.classes), _image_finder(names)
+    captions = []
+    for where, of_class, of_image, text in lines(path):
+        label = label_of(where, of_class)
+        captions.append(Caption(label, image_of(where, of_image, label) if of_image else OF_CLASS, text))
+    return captions
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """(where, class, image, caption) for each caption of a file or folder; the image is "" where none is named.
+
+    Raises:
+      UserError: no such file, another form, not UTF-8, no caption, an empty one, text that was bytes (b'...'), no
+        class; with file and line.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file; expected a folder of .txt, or a .csv, .json or .jsonl file of captions")
+    reader = _folder if path.is_dir() else READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{path}: expected a folder of .txt, or {', '.join(READERS)}, got {path.suffix or 'no ending'}")
+    empty = True
+    for where, of_class, of_image, text in reader(path):
+        if not of_class:
+            raise UserError(f"{where}: the caption has no class")
+        yield where, of_class, of_image, _checked(where, text)
+        empty = False
+    if empty:
+        raise UserError(f"{path} holds no caption: expected one for each class at least")
+
+
+def _checked(where: str, text: Any) -> str:
+    if not isinstance(text, str):
+        raise UserError(f"{where}: expected text, got {type(text).__name__}")
+    if _BYTES.match(text.strip()):
+        raise UserError(f"{where}: {text.strip()[:30]!r} was bytes printed as text: decode it first, .decode('utf-8')")
+    if not text.strip():
+        raise UserError(f"{where}: the caption is empty: write one or take the line out")
+    return text.strip()
+
+
+def class_finder(names: Sequence[str]) -> Callable[[str, Any], int]:
+    """(where, name) -> number: exactly so, or as people write it. Raises a UserError with `where` for another name."""
+    exact = {name: i for i, name in enumerate(names)}
+    loose: dict[str, list[int]] = {}
+    for name, i in exact.items():
+        loose.setdefault(plain(name), []).append(i)
+
+    def find(where: str, name: Any) -> int:
+        if name in exact:
+            return exact[name]
+        found = loose.get(plain(name), []) if isinstance(name, str) else []
+        if len(found) != 1:
+            hint = f"could be {listed(names[i] for i in found)}" if found else did_you_mean(str(name), names)
+            raise UserError(f"{where}: {name!r} is no class of this set: {hint[:200]}")
+        return found[0]
+
+    return find
+
+
+def _image_finder(names: Names) -> Callable[[str, str, int], int]:
+    exact: dict[str, int] = {}
+    stems: dict[str, int | None] = {}
+    for i, name in enumerate(names.images):
+        exact[name] = i
+        stem = Path(name).stem
+        stems[stem] = None if stem in stems else i
+
+    def find(where: str, name: str, label: int) -> int:
+        found = exact.get(name, stems.get(Path(name).stem))
+        if found is None:
+            known = f"for instance {names.images[0]}" if names.images else "the set has no image names (image_files)"
+            raise UserError(f"{where}: {name!r} is no image of this set, or several: {known}")
+        if names.labels[found] != label:
+            raise UserError(
+                f"{where}: image {name!r} is of class {names.classes[names.labels[found]]}, not {names.classes[label]}"
+            )
+        return found
+
+    return find
+
+
+def _text(path: Path) -> str:
+    raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path} line {line} is not UTF-8 (byte {raw[error.start]:#04x}): save the file as UTF-8, "
+            "as with iconv -f latin1 -t utf-8"
+        ) from None
+
+
+def _folder(path: Path) -> Iterator[Line]:
+    for file in sorted(path.rglob("*.txt")):
+        inner = file.parent != path
+        of_class, of_image = (file.parent.name, file.stem) if inner else (file.stem, "")
+        for number, line in enumerate(_text(file).splitlines(), start=1):
+            if line.strip():
+                yield f"{file} line {number}", of_class, of_image, line
+
+
+def _csv(path: Path) -> Iterator[Line]:
+    reader = csv.DictReader(_text(path).splitlines(keepends=True))
+    head = [(name or "").strip() for name in reader.fieldnames or ()]
+    reader.fieldnames = head
+    if not {"class", "caption"} <= set(head) or set(head) - {"class", "caption", "image"}:
+        raise UserError(f"{path} has columns {listed(head) or 'none'}: expected class, caption and maybe image")
+    for row in reader:
+        where = f"{path} line {reader.line_num}"
+        if None in row or None in row.values():
+            raise UserError(f"{where}: expected {len(head)} fields; put captions with commas in quotes")
+        yield where, row["class"].strip(), (row.get("image") or "").strip(), row["caption"]
+
+
+def _json(path: Path) -> Iterator[Line]:
+    try:
+        found = json.loads(_text(path))
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(v, list) for v in found.values()):
+        raise UserError(f"{path}: expected {{class: [caption, ...], ...}}")
+    for name, sentences in found.items():
+        for i, sentence in enumerate(sentences):
+            yield f"{path}, {name!r} number {i}", name, "", sentence
+
+
+def _jsonl(path: Path) -> Iterator[Line]:
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path} line {number}"
+        try:
+            entry = json.loads(line)
+            name, text = entry["class"], entry["text"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f'{where}: expected {{"class": ..., "text": ...}}, got {line[:60]!r}') from error
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise UserError(f"{where}: expected text for class and text")
+        for sentence in _SENTENCE_END.split(_checked(where, text)):
+            if words_of(sentence):
+                yield where, name, "", sentence
+
+
+READERS: dict[str, Callable[[Path], Iterator[Line]]] = {".csv": _csv, ".json": _json, ".jsonl": _jsonl}

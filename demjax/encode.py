@@ -1,0 +1,169 @@
+"""Encodes sentences with a trained run: vectors of captions and classes, for DEM or any other program.
+
+    python -m demjax.encode --workdir=runs/sje --out=sje.npz                        the captions of the run itself
+    python -m demjax.encode --workdir=runs/sje --captions=mine.csv --out=mine.npz   others, of any classes
+
+The .npz file holds, all readable without pickle,
+
+    caption_vectors [n, d]   in the order of the captions
+    caption_class [n]        rows of `classes`
+    caption_image [n]        names, "" where a caption belongs to no image
+    classes [c]              names; those of the run's data set as it writes them
+    class_vectors [c, d]     the mean over the captions of a class: what --config.data.semantics=sje.npz reads
+    trained_on               the classes whose images the encoder has seen
+    provenance               JSON: config and data of the run, and the file of the captions
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from demjax.checks import UserError
+from demjax.data import caption_files
+from demjax.progress import ProgressLine, duration
+
+if TYPE_CHECKING:
+    from demjax.train.restore import Trained
+
+Found = tuple[list[str], list[str], list[str]]  # class, image and sentence of each caption
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads, encodes, writes; one line at the end."""
+    given = _arguments().parse_args(argv)
+    out = Path(given.out).expanduser()
+    if out.suffix != ".npz":
+        raise UserError(f"--out={out}: expected a name that ends in .npz")
+    if out.exists() and not given.overwrite:
+        raise UserError(f"{out} is there already: choose another --out, or add --overwrite")
+    if not out.parent.is_dir():
+        raise UserError(f"--out={out}: there is no folder {out.parent}")
+    from demjax.train.restore import restore_run  # JAX starts here, not for --help
+
+    begun = time.perf_counter()
+    trained = restore_run(given.workdir, given.data_dir)
+    if trained.run.task.encode is None:
+        raise UserError(f"{given.workdir} holds a run of task {trained.run.task.name}, which reads no sentences alone")
+    found = _from_file(given.captions, trained) if given.captions else _of_run(trained)
+    classes = _write(out, found, trained, given)
+    n, took = len(found[0]), time.perf_counter() - begun
+    print(f"{out}: {n:,} captions of {classes} classes in {duration(took)}")
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m demjax.encode", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", required=True, help="of a run of configs/cub_sje.py or cub_text.py")
+    parser.add_argument("--captions", help="folder of .txt, or a .csv, .json or .jsonl file; default: those of the run")
+    parser.add_argument("--out", required=True, help="the .npz file to write")
+    parser.add_argument("--data_dir", default="", help="where the data of the run lie now, if they have moved")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --out")
+    return parser
+
+
+def _of_run(trained: "Trained") -> Found:
+    data = trained.run.dataset
+    assert data.descriptions is not None
+    names = [data.images[i] if i >= 0 and data.images else "" for i in data.descriptions.image]
+    return [data.classes[c] for c in data.descriptions.label], names, list(data.descriptions.sentences)
+
+
+def _from_file(path: str, trained: "Trained") -> Found:
+    """Classes of the data set under its names, others as they are written."""
+    own, find = trained.run.dataset.classes, caption_files.class_finder(trained.run.dataset.classes)
+    names: dict[str, str] = {}
+    classes, images, sentences = [], [], []
+    for where, of_class, of_image, sentence in caption_files.lines(Path(path).expanduser()):
+        if of_class not in names:
+            try:
+                names[of_class] = own[find(where, of_class)]
+            except UserError:
+                names[of_class] = of_class
+        classes.append(names[of_class])
+        images.append(of_image)
+        sentences.append(sentence)
+    return classes, images, sentences
+
+
+def _write(out: Path, found: Found, trained: "Trained", given: argparse.Namespace) -> int:
+    """Streams the vectors of the captions into the file; then those of the classes. Whole or absent."""
+    partial = out.with_name(out.name + ".part")
+    try:
+        with zipfile.ZipFile(partial, "w") as file:
+            n_classes = _fill(file, found, trained, given)
+        with partial.open("rb+") as written:
+            os.fsync(written.fileno())
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return n_classes
+
+
+def _fill(file: zipfile.ZipFile, found: Found, trained: "Trained", given: argparse.Namespace) -> int:
+    of_caption, images, sentences = found
+    classes = sorted(set(of_caption))
+    row = {name: i for i, name in enumerate(classes)}
+    label = np.array([row[name] for name in of_caption], np.int32)
+    data = trained.run.dataset
+    total = np.zeros((len(classes), data.features.shape[1]))
+    with file.open("caption_vectors.npy", "w", force_zip64=True) as array:
+        head = {"descr": "<f4", "fortran_order": False, "shape": (len(label), total.shape[1])}
+        np.lib.format.write_array_header_1_0(array, head)
+        for start, block in _encoded(trained, sentences):
+            np.add.at(total, label[start : start + len(block)], block)
+            array.write(np.ascontiguousarray(block, "<f4").tobytes())
+    _put(file, "caption_class", label)
+    _put(file, "caption_image", np.array(images))
+    _put(file, "classes", np.array(classes))
+    _put(file, "class_vectors", (total / np.bincount(label)[:, None]).astype(np.float32))
+    _put(file, "trained_on", np.array([data.classes[c] for c in data.seen]))
+    _put(file, "provenance", np.array(json.dumps(_provenance(trained, given))))
+    return len(classes)
+
+
+def _encoded(trained: "Trained", sentences: list[str]) -> Iterator[tuple[int, np.ndarray]]:
+    progress, done = ProgressLine("encoding"), 0
+    assert trained.run.task.encode is not None
+    for block in trained.run.task.encode(trained.params, sentences):
+        yield done, np.asarray(block)
+        done += len(block)
+        progress(done, len(sentences))
+
+
+def _put(file: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    with file.open(f"{name}.npy", "w") as entry:
+        np.lib.format.write_array(entry, array, allow_pickle=False)
+
+
+def _provenance(trained: "Trained", given: argparse.Namespace) -> dict[str, Any]:
+    from demjax.train.run import provenance
+
+    told = provenance(trained.run, trained.epoch)
+    captions = Path(given.captions).name if given.captions else trained.run.dataset.sources["descriptions"]
+    return told | {"encoder": trained.run.config.task.encoder, "task": trained.run.task.name, "captions": captions}
+
+
+def run() -> None:
+    """The command line: exit status 0, or 1 and one line for a mistake."""
+    try:
+        main(sys.argv[1:])
+    except UserError as mistake:
+        print(f"demjax: error: {mistake}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as failure:
+        what = f"{failure.filename}: {failure.strerror}" if failure.filename else str(failure)
+        print(f"demjax: error: {what}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,106 @@
+"""Caption files of every form, joined by name, and what is refused about them."""
+
+import json
+
+import pytest
+
+from demjax.data.caption_files import Names, lines, plain, read
+from demjax.data.captions import OF_CLASS
+
+CLASSES = ("001.Snowy_Owl", "002.Gull", "003.gull")
+IMAGES = ("001.Snowy_Owl/a_1.jpg", "001.Snowy_Owl/a_2.jpg", "002.Gull/b_1.jpg", "003.gull/b_1.jpg")
+NAMES = Names(CLASSES, IMAGES, [0, 0, 1, 2])
+
+
+def as_tuples(path, names=NAMES):
+    return [tuple(c) for c in read(path, names)]
+
+
+def written(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_names_as_people_write_them():
+    assert plain("001.Black_footed_Albatross") == plain("Black footed  albatross") == "black footed albatross"
+
+
+def test_a_folder_of_images_and_classes(tmp_path):
+    written(tmp_path / "001.Snowy_Owl" / "a_2.txt", "white\n\nround\n")
+    written(tmp_path / "002.Gull.txt", "loud")
+    assert as_tuples(tmp_path) == [(0, 1, "white"), (0, 1, "round"), (1, OF_CLASS, "loud")]
+
+
+def test_csv(tmp_path):
+    file = written(
+        tmp_path / "c.csv", 'image,class,caption\na_1.png,snowy owl,"white, round"\n,002.Gull,"two\nlines"\n'
+    )
+    assert as_tuples(file) == [(0, 0, "white, round"), (1, OF_CLASS, "two\nlines")]
+    without = written(tmp_path / "d.csv", "caption,class\nwhite,001.Snowy_Owl\n")
+    assert as_tuples(without) == [(0, OF_CLASS, "white")]
+
+
+def test_json_and_jsonl(tmp_path):
+    file = written(tmp_path / "c.json", json.dumps({"snowy owl": ["white", "round"], "002.Gull": ["loud"]}))
+    assert as_tuples(file) == [(0, OF_CLASS, "white"), (0, OF_CLASS, "round"), (1, OF_CLASS, "loud")]
+    file = written(tmp_path / "c.jsonl", json.dumps({"class": "002.Gull", "text": "Loud. Grey!\n... \nBig"}) + "\n\n")
+    assert as_tuples(file) == [(1, OF_CLASS, "Loud."), (1, OF_CLASS, "Grey!"), (1, OF_CLASS, "Big")]
+
+
+def test_classes_that_differ_in_case_only_are_told_apart(tmp_path, refused):
+    assert as_tuples(written(tmp_path / "a.csv", "class,caption\n003.gull,x\n")) == [(2, OF_CLASS, "x")]
+    with refused("a.csv line 2", "could be 002.Gull, 003.gull"):
+        read(written(tmp_path / "a.csv", "class,caption\ngull,x\n"), NAMES)
+
+
+def test_an_image_is_found_by_path_or_by_a_name_no_other_has(tmp_path, refused):
+    file = written(tmp_path / "a.csv", "image,class,caption\n003.gull/b_1.jpg,003.gull,x\n")
+    assert as_tuples(file) == [(2, 3, "x")]
+    with refused("line 2", "'b_1' is no image of this set, or several"):
+        read(written(tmp_path / "a.csv", "image,class,caption\nb_1,003.gull,x\n"), NAMES)
+    with refused("'a_9.jpg' is no image of this set", "001.Snowy_Owl/a_1.jpg"):
+        read(written(tmp_path / "a.csv", "image,class,caption\na_9.jpg,snowy owl,x\n"), NAMES)
+    with refused("image 'a_1' is of class 001.Snowy_Owl, not 002.Gull"):
+        read(written(tmp_path / "a.csv", "image,class,caption\na_1,002.Gull,x\n"), NAMES)
+    with refused("the set has no image names"):
+        read(written(tmp_path / "a.csv", "image,class,caption\na_1,002.Gull,x\n"), Names(CLASSES, (), [0, 0, 1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.csv", "class,caption\nemu,x\n", ("a.csv line 2", "'emu' is no class of this set")),
+        ("a.csv", "class,caption\n002.Gull,\n", ("line 2", "the caption is empty")),
+        ("a.csv", "class,caption\n,x\n", ("line 2", "the caption has no class")),
+        ("a.csv", "class,caption\n002.Gull,a,b\n", ("line 2", "expected 2 fields", "in quotes")),
+        ("a.csv", "class,caption\n002.Gull\n", ("line 2", "expected 2 fields")),
+        ("a.csv", "name,text\n002.Gull,x\n", ("has columns name, text", "expected class, caption")),
+        ("a.csv", "", ("has columns none",)),
+        ("a.csv", "class,caption\n", ("holds no caption",)),
+        ("a.csv", "class,caption\n002.Gull,b'loud'\n", ("line 2", "was bytes printed as text", ".decode('utf-8')")),
+        ("a.csv", b"class,caption\n002.Gull,\xe9cru\n", ("line 2 is not UTF-8 (byte 0xe9)", "iconv")),
+        ("a.json", "[1]", ("expected {class: [caption, ...], ...}",)),
+        ("a.json", '{"002.Gull": "loud"}', ("expected {class: [caption, ...], ...}",)),
+        ("a.json", '{"002.Gull": [3]}', ("'002.Gull' number 0", "expected text, got int")),
+        ("a.json", "{", ("a.json is no JSON",)),
+        ("a.jsonl", '{"class": "002.Gull"}', ("line 1", 'expected {"class": ..., "text": ...}')),
+        ("a.jsonl", '{"class": "002.Gull", "text": 3}', ("line 1", "expected text")),
+        ("a.jsonl", "gull big", ("line 1", "expected")),
+        ("a.xlsx", "x", ("expected a folder of .txt, or .csv, .json, .jsonl, got .xlsx",)),
+        ("d/emu/a_1.txt", "x", ("emu/a_1.txt line 1", "'emu' is no class")),
+    ],
+)
+def test_bad_files(tmp_path, refused, name, content, told):
+    path = written(tmp_path / name, content)
+    with refused(*told):
+        read(tmp_path / "d" if name.startswith("d/") else path, NAMES)
+
+
+def test_without_a_set_any_class_is_read(tmp_path):
+    file = written(tmp_path / "a.csv", "image,class,caption\nx.jpg,emu,tall\n")
+    assert list(lines(file)) == [(f"{file} line 2", "emu", "x.jpg", "tall")]
+
+
+def test_a_byte_order_mark_is_no_letter(tmp_path):
+    assert as_tuples(written(tmp_path / "a.csv", "\ufeffclass,caption\n002.Gull,x\n")) == [(1, OF_CLASS, "x")]

@@ -1,0 +1,83 @@
+"""Captions in the order of their classes, which of them serve which image, views, and generated ones."""
+
+import numpy as np
+import pytest
+
+from demjax.data import load
+from demjax.data.captions import OF_CLASS, Caption, arrange, generate
+
+NAMES = ("owl", "gull", "wren")
+CAPTIONS = [
+    Caption(2, 7, "wren at 7"),
+    Caption(0, OF_CLASS, "any owl"),
+    Caption(2, 5, "wren at 5"),
+    Caption(2, 7, "wren at 7 again"),
+    Caption(0, 3, "owl at 3"),
+    Caption(1, OF_CLASS, "any gull"),
+]
+
+
+def test_order_by_class_then_image():
+    found = arrange(CAPTIONS, NAMES)
+    assert found.sentences == ("any owl", "owl at 3", "any gull", "wren at 5", "wren at 7", "wren at 7 again")
+    assert found.first.tolist() == [0, 2, 3] and found.count.tolist() == [2, 1, 3]
+    assert found.image.tolist() == [-1, 3, -1, 5, 7, 7] and found.label.tolist() == [0, 0, 1, 2, 2, 2]
+    assert found.rows_of(np.array([2, 0])).tolist() == [3, 4, 5, 0, 1]
+
+
+def test_which_captions_serve_an_image():
+    """Its own; else those of its class; else, where all belong to images, any of the class."""
+    first, count = arrange(CAPTIONS, NAMES).words_for(np.array([7, 5, 9, 3, 4, 8]), np.array([2, 2, 2, 0, 0, 1]))
+    assert list(zip(first.tolist(), count.tolist(), strict=True)) == [(4, 2), (3, 1), (3, 3), (1, 1), (0, 1), (2, 1)]
+
+
+def test_a_view_has_no_word_about_other_images(refused):
+    found = arrange(CAPTIONS, NAMES).view(np.array([0, 2]), np.array([3, 5, 6]), ("owl", "wren"))
+    assert found.sentences == ("any owl", "owl at 3", "wren at 5") and found.image.tolist() == [-1, 0, 1]
+    with refused("1 classes have no description: wren"):
+        arrange(CAPTIONS, NAMES).view(np.array([0, 2]), np.array([3]), ("owl", "wren"))
+
+
+def test_a_class_without_captions(refused):
+    with refused("2 classes have no description: owl, wren"):
+        arrange([Caption(1, OF_CLASS, "any gull")], NAMES)
+
+
+def test_generated_captions_say_what_the_table_says():
+    table = np.zeros((3, 6))
+    table[0, :3], table[1, 3:], table[2, 3:] = 1.0, [1.0, 0.5, 0.2], [1.0, 0.3, 0.0]
+    captions = generate(table, per_class=400, told=2)
+    assert len(captions) == 1200 and generate(table, per_class=400, told=2) == captions
+    said = np.zeros((3, 6))
+    for label, image, sentence in captions:
+        told = [int(word.removeprefix("a")) - 1 for word in sentence.split(", ")]
+        assert image == OF_CLASS and len(set(told)) == 2 and told == sorted(told)
+        said[label, told] += 1
+    assert (said[0, 3:] == 0).all() and (said[1:, :3] == 0).all()
+    alone = [c.sentence for c in generate(table, per_class=2000, told=1) if c.label == 2]
+    assert 2.2 < alone.count("a4") / alone.count("a5") < 3.5  # 1 to (0.3 / 0.5)^2: drawn by squared relative value
+
+
+def test_at_most_half_of_the_table_is_told():
+    for caption in generate(np.ones((2, 5)), per_class=3, told=28):
+        assert len(caption.sentence.split(", ")) == 3
+
+
+def test_the_set_carries_them_into_its_validation_view():
+    planted = dict(n_classes=12, n_unseen=3, n_attributes=6, n_features=20, images_per_class=13)
+    whole = load("planted", planted=planted, descriptions="generated")
+    assert whole.descriptions is not None and len(whole.descriptions.sentences) == 1200
+    assert whole.sources["descriptions"] == "generated" and "descriptions" in whole.fingerprints
+    view = load("planted", planted=planted, descriptions="generated", fold="val")
+    assert view.descriptions is not None and len(view.descriptions.count) == len(view.classes) == 9
+    for c, name in enumerate(view.classes):
+        there = whole.descriptions.rows_of(np.array([whole.classes.index(name)]))
+        here = view.descriptions.rows_of(np.array([c]))
+        assert [view.descriptions.sentences[i] for i in here] == [whole.descriptions.sentences[i] for i in there]
+    assert view.fingerprints["descriptions"] != whole.fingerprints["descriptions"]
+
+
+@pytest.mark.parametrize("file", ["none.csv", "none.jsonl"])
+def test_no_file(tmp_path, refused, file):
+    with refused(file, "no such file"):
+        load("planted", descriptions=str(tmp_path / file))

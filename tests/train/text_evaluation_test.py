@@ -1,0 +1,61 @@
+"""Retrieval between text and images, and T1 by the number of captions, against loops."""
+
+import jax
+import numpy as np
+import pytest
+
+from demjax.checks import UserError
+from demjax.data import load
+from demjax.tasks.dem import dem
+from demjax.tasks.description import description
+from demjax.train.answers import Options
+from demjax.train.evaluate import evaluate
+
+PLANTED = dict(n_classes=12, n_unseen=4, n_attributes=12, n_features=8, images_per_class=9)
+DATA = load("planted", planted=PLANTED, descriptions="generated")
+
+
+@pytest.fixture(scope="module")
+def found():
+    task = description(DATA, encoder="bow")
+    params = task.init(jax.random.key(2))
+    return task, params, evaluate(task, params, DATA, Options(captions=(1, 1000))).metrics
+
+
+def precision(scores, query_label, gallery_label, k):
+    """Mean over classes of the share of right ones among the k best, by loops."""
+    per_class: dict[int, list[float]] = {}
+    for row, label in zip(scores, query_label, strict=True):
+        best = np.argsort(-row, kind="stable")[:k]
+        per_class.setdefault(int(label), []).append(np.mean(gallery_label[best] == label))
+    return np.mean([np.mean(v) for v in per_class.values()])
+
+
+def test_both_directions_equal_loops(found):
+    task, params, metrics = found
+    ids = DATA.splits["test_unseen"]
+    images, labels = DATA.features[ids].astype(np.float64), DATA.labels[ids]
+    prototypes = np.asarray(task.gallery(params, DATA, DATA.unseen), np.float64)
+    for k in (1, 5, 10):
+        want = precision(prototypes @ images.T, DATA.unseen, labels, k)
+        assert metrics[f"text_to_image/precision@{k}"] == pytest.approx(want, abs=1e-9)
+    rows = DATA.descriptions.rows_of(DATA.unseen)
+    vectors = np.concatenate(list(task.encode(params, [DATA.descriptions.sentences[i] for i in rows]))).astype(float)
+    for k in (1, 50):
+        want = precision(images @ vectors.T, labels, DATA.descriptions.label[rows], k)
+        assert metrics[f"image_to_text/precision@{k}"] == pytest.approx(want, abs=1e-2)  # near ties of float32
+    assert "text_to_image/precision@50" not in metrics  # 36 images
+
+
+def test_all_captions_give_the_usual_accuracy_and_one_gives_less(found):
+    _, _, metrics = found
+    assert metrics["captions/1000/top1"] == pytest.approx(metrics["zsl/top1"], abs=1e-9)
+    assert 0 < metrics["captions/1/top1"] <= 1
+
+
+def test_a_task_without_sentences(found):
+    task = dem(DATA, hidden=4)
+    with pytest.raises(UserError, match="evaluate.captions is .* task dem reads no sentences"):
+        evaluate(task, task.init(jax.random.key(0)), DATA, Options(captions=(1,)))
+    with pytest.raises(UserError, match="k"):
+        evaluate(*found[:2], DATA, Options(captions=(0,)))
