@@ -36,7 +36,7 @@ def published(name):
 
 
 LEARNED = "sje.npz"
-LEARNED_NOTE = "class vectors of a text encoder trained on trainval; its penalty is found with validation classes the encoder has seen"
+LEARNED_NOTE = "the text encoder was trained on trainval; the penalty is found on validation classes that it has seen"
 GENERATED = "the captions are generated from the attributes; nobody wrote them"
 # Where a row is not the published system to the letter.
 NOTES = {
