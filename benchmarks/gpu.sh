@@ -49,6 +49,9 @@ PY
 # Populations: vmapped members against single runs, PyTorch eager and torch.func.vmap, and the share of the memory traffic.
 "$python" benchmarks/population.py --device gpu --passes 20 --json "$out/population.json" | tee "$out/population.txt"
 
+# Text encoders, training and encoding, against the same modules in PyTorch.
+"$python" benchmarks/text_encoders.py --device gpu --json "$out/text_encoders.json" | tee "$out/text_encoders.txt"
+
 # Search: certified results on the GPU equal float64, and the share of the product rate.
 "$python" - <<'PY' 2>&1 | tee "$out/search.txt"
 import numpy as np

@@ -113,16 +113,16 @@ def test_negatives_of_this_device_only_are_another_loss(dataset, monkeypatch):
 
 
 def test_training_is_the_same_on_one_three_and_eight_devices(dataset):
-    task = description(dataset, encoder="bow", dropout=0.1)
+    task = description(dataset, encoder="attributes", dropout=0.1)
     rows = classes(dataset)
     ends = []
     for n in (1, 3, 8):
         mesh = data_mesh(jax.devices()[:n])
         state = init_state(task, optax.sgd(0.05), 0)
-        epoch = compile_epoch(task, optax.sgd(0.05), mesh, Plan(9, 6, passes=2, drawn=True))
+        epoch = compile_epoch(task, optax.sgd(0.05), mesh, Plan(9, 6, drawn=True))
         state, losses = epoch(state, {k: rows[k] for k in task.fields}, dict(task.tables))
         ends.append((state.params, losses["loss"]))
-        assert losses["loss"].shape == (18,)
+        assert losses["loss"].shape == (9,)
     for params, losses in ends[1:]:
         np.testing.assert_allclose(losses, ends[0][1], rtol=2e-5)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), params, ends[0][0])
@@ -156,13 +156,12 @@ def test_an_image_and_one_of_its_own_captions(dataset):
 
 
 def test_it_learns(dataset):
-    """Most of 9 classes; the other encoders learn in the table of configs/suites/cub_sje.py."""
-    task, optimizer, rows = description(dataset, encoder="bow"), optax.adam(3e-2), classes(dataset)
-    epoch = compile_epoch(task, optimizer, data_mesh(jax.devices()[:1]), Plan(9, 9, passes=20, drawn=True))
-    state = init_state(task, optimizer, 0)
-    _, losses = epoch(state, {k: rows[k] for k in task.fields}, dict(task.tables))
-    assert np.mean(losses["loss"][-20:]) < 0.2 * np.mean(losses["loss"][:3])
-    assert np.mean(losses["batch_top1"][-20:]) > 0.7
+    """On noisy features; all encoders learn in the table of configs/suites/cub_sje.py."""
+    task, optimizer, rows = description(dataset, encoder="attributes"), optax.adam(1e-2), classes(dataset)
+    epoch = compile_epoch(task, optimizer, data_mesh(jax.devices()[:1]), Plan(9, 9, passes=30, drawn=True))
+    _, losses = epoch(init_state(task, optimizer, 0), {k: rows[k] for k in task.fields}, dict(task.tables))
+    assert np.mean(losses["loss"][-20:]) < 0.35 * np.mean(losses["loss"][:3])
+    assert np.mean(losses["batch_top1"][-20:]) > 0.45 > 3 * np.mean(losses["batch_top1"][:1])
 
 
 def test_prototypes_are_means_over_all_captions(dataset, monkeypatch):
