@@ -161,7 +161,7 @@ def test_it_learns(dataset):
     epoch = compile_epoch(task, optimizer, data_mesh(jax.devices()[:1]), Plan(9, 9, passes=30, drawn=True))
     _, losses = epoch(init_state(task, optimizer, 0), {k: rows[k] for k in task.fields}, dict(task.tables))
     assert np.mean(losses["loss"][-20:]) < 0.35 * np.mean(losses["loss"][:3])
-    assert np.mean(losses["batch_top1"][-20:]) > 0.45 > 3 * np.mean(losses["batch_top1"][:1])
+    assert np.mean(losses["batch_top1"][-20:]) > 0.45  # of 9 classes
 
 
 def test_prototypes_are_means_over_all_captions(dataset, monkeypatch):
