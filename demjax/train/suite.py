@@ -157,6 +157,7 @@ def run_row(
         config.update_from_flattened_dict(winner["setting"])
         config.train.epochs = winner["epochs"]
     config.select.grid = ()
+    config.train.keep_checkpoints = 1  # of dozens of rows and their twins; enough to resume
     task = build(config).task
     if calibrated:
         config.evaluate.calibrate = "gzsl" in task.protocols

@@ -39,6 +39,8 @@ def test_runs_and_resumes_and_publishes(tmp_path):
     dem = reports["dem"][0]["metrics"]
     assert "gzsl_calibrated/harmonic" in dem and "corrected/gzsl_calibrated/harmonic" in dem
     assert reports["ridge"][0]["config"]["task.l2"] in (0.1, 10.0)
+    steps = [p.name for p in (tmp_path / "dem" / "runs" / "checkpoints").iterdir() if p.name.isdigit()]
+    assert steps == ["2"]  # dozens of rows and their twins fill a disk: one step of each is kept
 
     said.clear()
     again = run_suite(SUITE, CONFIGS, tmp_path, changes=SMALL, seeds=2, only=["ridge"], say=said.append).reports
