@@ -29,6 +29,7 @@ import numpy as np
 from demjax.checks import UserError
 from demjax.data import caption_files
 from demjax.progress import ProgressLine, duration
+from demjax.train.door import exit_status
 
 if TYPE_CHECKING:
     from demjax.train.restore import Trained
@@ -154,15 +155,7 @@ def _provenance(trained: "Trained", given: argparse.Namespace) -> dict[str, Any]
 
 def run() -> None:
     """The command line: exit status 0, or 1 and one line for a mistake."""
-    try:
-        main(sys.argv[1:])
-    except UserError as mistake:
-        print(f"demjax: error: {mistake}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as failure:
-        what = f"{failure.filename}: {failure.strerror}" if failure.filename else str(failure)
-        print(f"demjax: error: {what}", file=sys.stderr)
-        sys.exit(1)
+    sys.exit(exit_status(lambda: main(sys.argv[1:]), resumes=False))
 
 
 if __name__ == "__main__":

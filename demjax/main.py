@@ -15,12 +15,12 @@ stand in demjax/train/config.py. `python -m demjax.tables runs/a runs/b ...` pri
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from demjax.checks import UserError, did_you_mean
 from demjax.train.config import default_config, flatten
-from demjax.train.stop import Preempted, stop
+from demjax.train.door import exit_status
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, FILE.py or FILE.py:argument; change any setting with --config.section.name=value."
@@ -99,26 +99,7 @@ def _flag_mistake(argv: list[str], error: Exception) -> str:
 
 def run() -> None:
     """The command line: exit status 0 done or safely stopped, 1 a mistake or a failure told in one line."""
-    stop.install()
-    # Orbax tells dozens of lines a checkpoint, and when a write fails its threads print what is raised here
-    # in one line anyway.
-    logging.set_verbosity(logging.FATAL)
-    sys.unraisablehook = lambda unraisable: None
-    try:
-        app.run(main, flags_parser=_parse)
-    except Preempted as told:
-        print(f"demjax: {told}; the same command resumes", file=sys.stderr)
-        sys.exit(0)
-    except KeyboardInterrupt:
-        print("demjax: stopped at once; the same command resumes from the newest checkpoint", file=sys.stderr)
-        sys.exit(130)
-    except UserError as mistake:
-        print(f"demjax: error: {mistake}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as failure:
-        what = f"{failure.filename}: {failure.strerror}" if failure.filename else str(failure)
-        print(f"demjax: error: {what}; what was saved before is intact, the same command resumes", file=sys.stderr)
-        sys.exit(1)
+    sys.exit(exit_status(lambda: app.run(main, flags_parser=_parse)))
 
 
 if __name__ == "__main__":

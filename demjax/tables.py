@@ -22,6 +22,7 @@ import numpy as np
 
 from demjax.checks import UserError
 from demjax.train.config import is_free
+from demjax.train.door import exit_status
 from demjax.train.report import COLUMNS
 
 
@@ -147,36 +148,40 @@ def _changes(settings: list[str]) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> int:
-    given = _arguments(argv)
+    """0, or 1 for a mistake (told in one line) and for a suite with rows that failed."""
     try:
-        if given.suite:
-            from demjax.train.suite import load_python, run_suite  # JAX starts here
-            from demjax.train.suite_table import publish
-
-            file, workdir = Path(given.suite), Path(given.workdir).expanduser()
-            module = load_python(file)
-            if not hasattr(module, "get_suite"):
-                raise UserError(f"{file} has no get_suite(): expected a suite, as configs/suites/cub.py")
-            suite, folder = module.get_suite(), file.resolve().parents[1]
-
-            def table(outcome: Any) -> str:
-                before = _finished_before(suite, workdir, outcome)
-                everything = outcome._replace(reports=before | outcome.reports)
-                return publish(suite, everything, workdir, published=given.published)
-
-            changes, seeds = _changes(given.set), given.seeds
-            outcome = run_suite(suite, folder, workdir, changes=changes, seeds=seeds, only=given.only, each=table)
-            print(table(outcome))
-            return 1 if outcome.failed else 0
-        elif given.workdirs:
-            print(over_seeds(read_reports(given.workdirs)))
-        else:
-            print(__doc__)
+        return _answer(_arguments(argv))
     except UserError as mistake:
         print(f"demjax: error: {mistake}", file=sys.stderr)
         return 1
+
+
+def _answer(given: argparse.Namespace) -> int:
+    if given.suite:
+        from demjax.train.suite import load_python, run_suite  # JAX starts here
+        from demjax.train.suite_table import publish
+
+        file, workdir = Path(given.suite), Path(given.workdir).expanduser()
+        module = load_python(file)
+        if not hasattr(module, "get_suite"):
+            raise UserError(f"{file} has no get_suite(): expected a suite, as configs/suites/cub.py")
+        suite, folder = module.get_suite(), file.resolve().parents[1]
+
+        def table(outcome: Any) -> str:
+            before = _finished_before(suite, workdir, outcome)
+            everything = outcome._replace(reports=before | outcome.reports)
+            return publish(suite, everything, workdir, published=given.published)
+
+        changes, seeds = _changes(given.set), given.seeds
+        outcome = run_suite(suite, folder, workdir, changes=changes, seeds=seeds, only=given.only, each=table)
+        print(table(outcome))
+        return 1 if outcome.failed else 0
+    elif given.workdirs:
+        print(over_seeds(read_reports(given.workdirs)))
+    else:
+        print(__doc__)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))
