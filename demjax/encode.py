@@ -22,19 +22,26 @@ import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from demjax.checks import UserError
+from demjax.checks import UserError, listed
 from demjax.data import caption_files
+from demjax.data.dataset import digest
 from demjax.progress import ProgressLine, duration
 from demjax.train.door import exit_status
 
 if TYPE_CHECKING:
     from demjax.train.restore import Trained
 
-Found = tuple[list[str], list[str], list[str]]  # class, image and sentence of each caption
+
+class Found(NamedTuple):
+    """The class, the image ("" for none) and the sentence of each caption."""
+
+    classes: list[str]
+    images: list[str]
+    sentences: list[str]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -43,20 +50,30 @@ def main(argv: Sequence[str]) -> None:
     out = Path(given.out).expanduser()
     if out.suffix != ".npz":
         raise UserError(f"--out={out}: expected a name that ends in .npz")
+    if out.is_dir():
+        raise UserError(f"--out={out} is a folder: expected the name of a file")
     if out.exists() and not given.overwrite:
         raise UserError(f"{out} is there already: choose another --out, or add --overwrite")
     if not out.parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {out.parent}")
-    from demjax.train.restore import restore_run  # JAX starts here, not for --help
+    lines = list(caption_files.lines(Path(given.captions).expanduser())) if given.captions else None
+    import jax  # not for --help
+
+    from demjax.train.restore import restore_run
 
     begun = time.perf_counter()
-    trained = restore_run(given.workdir, given.data_dir)
-    if trained.run.task.encode is None:
-        raise UserError(f"{given.workdir} holds a run of task {trained.run.task.name}, which reads no sentences alone")
-    found = _from_file(given.captions, trained) if given.captions else _of_run(trained)
-    classes = _write(out, found, trained, given)
-    n, took = len(found[0]), time.perf_counter() - begun
-    print(f"{out}: {n:,} captions of {classes} classes in {duration(took)}")
+    moved = {"dir": given.data_dir, "descriptions": given.descriptions, "word_vectors": given.word_vectors}
+    trained = restore_run(given.workdir, **moved)
+    task = trained.run.task
+    if task.encode is None:
+        raise UserError(f"{given.workdir} holds a run of task {task.name}, which reads no sentences alone")
+    found = _of_run(trained) if lines is None else _named(lines, trained)
+    if task.report and (unknown := task.report(found.sentences)):
+        print(unknown)
+    with jax.default_matmul_precision("highest"):
+        classes = _write(out, found, trained, given)
+    took = time.perf_counter() - begun
+    print(f"{out}: {len(found.sentences):,} captions of {classes} classes in {duration(took)}")
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -67,6 +84,8 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--captions", help="folder of .txt, or a .csv, .json or .jsonl file; default: those of the run")
     parser.add_argument("--out", required=True, help="the .npz file to write")
     parser.add_argument("--data_dir", default="", help="where the data of the run lie now, if they have moved")
+    parser.add_argument("--descriptions", default="", help="where the captions it was trained on lie now")
+    parser.add_argument("--word_vectors", default="", help="where its word vectors lie now")
     parser.add_argument("--overwrite", action="store_true", help="replace the file of --out")
     return parser
 
@@ -75,29 +94,27 @@ def _of_run(trained: "Trained") -> Found:
     data = trained.run.dataset
     assert data.descriptions is not None
     names = [data.images[i] if i >= 0 and data.images else "" for i in data.descriptions.image]
-    return [data.classes[c] for c in data.descriptions.label], names, list(data.descriptions.sentences)
+    return Found([data.classes[c] for c in data.descriptions.label], names, list(data.descriptions.sentences))
 
 
-def _from_file(path: str, trained: "Trained") -> Found:
-    """Classes of the data set under its names, others as they are written."""
+def _named(lines: Sequence[caption_files.Line], trained: "Trained") -> Found:
+    """Classes of the data set under its names, others as they are written; says how many are which."""
     own, find = trained.run.dataset.classes, caption_files.class_finder(trained.run.dataset.classes)
+    known = {caption_files.plain(name) for name in own}
     names: dict[str, str] = {}
-    classes, images, sentences = [], [], []
-    for where, of_class, of_image, sentence in caption_files.lines(Path(path).expanduser()):
+    for where, of_class, _, _ in lines:
         if of_class not in names:
-            try:
-                names[of_class] = own[find(where, of_class)]
-            except UserError:
-                names[of_class] = of_class
-        classes.append(names[of_class])
-        images.append(of_image)
-        sentences.append(sentence)
-    return classes, images, sentences
+            is_own = of_class in own or caption_files.plain(of_class) in known
+            names[of_class] = own[find(where, of_class)] if is_own else of_class
+    others = sorted(name for name in names.values() if name not in own)
+    if others:
+        print(f"{len(others)} of {len(set(names.values()))} classes are none of the run's data set: {listed(others)}")
+    return Found([names[c] for _, c, _, _ in lines], [i for _, _, i, _ in lines], [s for _, _, _, s in lines])
 
 
 def _write(out: Path, found: Found, trained: "Trained", given: argparse.Namespace) -> int:
     """Streams the vectors of the captions into the file; then those of the classes. Whole or absent."""
-    partial = out.with_name(out.name + ".part")
+    partial = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
         with zipfile.ZipFile(partial, "w") as file:
             n_classes = _fill(file, found, trained, given)
@@ -110,24 +127,23 @@ def _write(out: Path, found: Found, trained: "Trained", given: argparse.Namespac
 
 
 def _fill(file: zipfile.ZipFile, found: Found, trained: "Trained", given: argparse.Namespace) -> int:
-    of_caption, images, sentences = found
-    classes = sorted(set(of_caption))
+    classes = sorted(set(found.classes))
     row = {name: i for i, name in enumerate(classes)}
-    label = np.array([row[name] for name in of_caption], np.int32)
+    label = np.array([row[name] for name in found.classes], np.int32)
     data = trained.run.dataset
     total = np.zeros((len(classes), data.features.shape[1]))
     with file.open("caption_vectors.npy", "w", force_zip64=True) as array:
         head = {"descr": "<f4", "fortran_order": False, "shape": (len(label), total.shape[1])}
         np.lib.format.write_array_header_1_0(array, head)
-        for start, block in _encoded(trained, sentences):
+        for start, block in _encoded(trained, found.sentences):
             np.add.at(total, label[start : start + len(block)], block)
             array.write(np.ascontiguousarray(block, "<f4").tobytes())
     _put(file, "caption_class", label)
-    _put(file, "caption_image", np.array(images))
+    _put(file, "caption_image", np.array(found.images))
     _put(file, "classes", np.array(classes))
     _put(file, "class_vectors", (total / np.bincount(label)[:, None]).astype(np.float32))
     _put(file, "trained_on", np.array([data.classes[c] for c in data.seen]))
-    _put(file, "provenance", np.array(json.dumps(_provenance(trained, given))))
+    _put(file, "provenance", np.array(json.dumps(_provenance(found, trained, given))))
     return len(classes)
 
 
@@ -145,11 +161,13 @@ def _put(file: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
         np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
-def _provenance(trained: "Trained", given: argparse.Namespace) -> dict[str, Any]:
+def _provenance(found: Found, trained: "Trained", given: argparse.Namespace) -> dict[str, Any]:
     from demjax.train.run import provenance
 
     told = provenance(trained.run, trained.epoch)
-    captions = Path(given.captions).name if given.captions else trained.run.dataset.sources["descriptions"]
+    source = Path(given.captions).name if given.captions else trained.run.dataset.sources["descriptions"]
+    text = "\n".join("\t".join(line) for line in zip(*found, strict=True))
+    captions = {"file": source, "digest": digest(np.frombuffer(text.encode(), np.uint8))}
     return told | {"encoder": trained.run.config.task.encoder, "task": trained.run.task.name, "captions": captions}
 
 

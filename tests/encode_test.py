@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from demjax import encode
+from demjax.data import load
 from demjax.train.config import default_config
 from demjax.train.loop import train_and_evaluate
+from demjax.train.population import train_population
 
 PLANTED = dict(n_classes=10, n_unseen=3, n_attributes=12, n_features=9, images_per_class=8)
 
@@ -53,7 +55,7 @@ def test_the_captions_of_the_run(encoded):
         assert len(own) == 100
         np.testing.assert_allclose(encoded["class_vectors"][c], own.mean(axis=0, dtype=np.float64), rtol=1e-6)
     told = json.loads(str(encoded["provenance"]))
-    assert told["encoder"] == "bow" and told["captions"] == "generated" and len(told["config_hash"]) == 12
+    assert told["encoder"] == "bow" and told["captions"]["file"] == "generated" and len(told["config_hash"]) == 12
 
 
 def test_captions_of_other_classes(trained, tmp_path, encoded, capsys):
@@ -74,7 +76,9 @@ def test_captions_of_other_classes(trained, tmp_path, encoded, capsys):
     np.testing.assert_allclose(found["caption_vectors"][1], encoded["caption_vectors"][first], rtol=1e-5, atol=1e-6)
     zebu = found["classes"].tolist().index("zebu")
     np.testing.assert_allclose(found["class_vectors"][zebu], found["caption_vectors"][[0, 2]].mean(axis=0), rtol=1e-5)
-    assert "3 captions of 2 classes" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "3 captions of 2 classes" in out and "1 of 2 classes are none of the run's data set: zebu" in out
+    assert "0.0 % of the words (0 different ones) are unknown" in out
 
 
 def test_dem_trains_on_the_vectors(trained, tmp_path, encoded):
@@ -93,6 +97,11 @@ def test_mistakes_write_nothing(trained, tmp_path, refused, capsys):
         run(trained, tmp_path / "none" / "a.npz")
     with refused("config.json: no such file"):
         run(tmp_path, out)
+    folder = tmp_path / "b.npz"
+    folder.mkdir()
+    with refused("b.npz is a folder"):
+        run(trained, folder, "--overwrite")
+    folder.rmdir()
     empty = tmp_path / "empty.csv"
     empty.write_text("class,caption\nzebu,\n")
     with refused("empty.csv line 2", "the caption is empty"):
@@ -108,7 +117,7 @@ def test_mistakes_write_nothing(trained, tmp_path, refused, capsys):
 def test_a_caption_in_the_middle_that_cannot_be_read_leaves_no_half_file(trained, tmp_path, refused):
     file = tmp_path / "c.csv"
     file.write_text("class,caption\nzebu,a1\nzebu,...\n")
-    with refused("description 1 (0-based), '...', has no word"):
+    with refused("c.csv line 3: the caption '...' has no word"):
         run(trained, tmp_path / "a.npz", f"--captions={file}")
     assert not (tmp_path / "a.npz").exists() and not list(tmp_path.glob("*.part"))
 
@@ -117,6 +126,33 @@ def test_a_run_that_reads_no_sentences(tmp_path, refused):
     train_and_evaluate(config_of("dem", **{"task.hidden": 8}), tmp_path / "dem", say=lambda line: None)
     with refused("holds a run of task dem, which reads no sentences"):
         run(tmp_path / "dem", tmp_path / "a.npz")
+
+
+def test_a_population_is_no_single_run(tmp_path, refused):
+    config = config_of(
+        "description", **{"task.encoder": "bow", "data.descriptions": "generated", "train.batching": "classes"}
+    )
+    config.population.seeds = 2
+    train_population(config, tmp_path / "two", say=lambda line: None)
+    with refused("two holds a population: train one member alone"):
+        run(tmp_path / "two", tmp_path / "a.npz")
+
+
+def test_captions_that_moved(tmp_path, refused):
+    """The content counts, not the path; other content is refused."""
+    config = config_of("description", **{"task.encoder": "bow", "train.batching": "classes"})
+    names = load("planted", planted=PLANTED).classes
+    here, there = tmp_path / "here.csv", tmp_path / "there.csv"
+    here.write_text("class,caption\n" + "".join(f"{n},bird {i}\n" for i, n in enumerate(names)))
+    config.data.descriptions = str(here)
+    train_and_evaluate(config, tmp_path / "run", say=lambda line: None)
+    here.rename(there)
+    with refused("here.csv: no such file"):
+        run(tmp_path / "run", tmp_path / "a.npz")
+    assert len(run(tmp_path / "run", tmp_path / "a.npz", f"--descriptions={there}")["classes"]) == 10
+    there.write_text(there.read_text().replace("bird 3", "bird three"))
+    with refused("was trained with data fingerprints"):
+        run(tmp_path / "run", tmp_path / "b.npz", f"--descriptions={there}")
 
 
 def test_a_damaged_config_and_no_checkpoint(trained, tmp_path, refused):

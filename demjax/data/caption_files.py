@@ -10,6 +10,7 @@ A class is named as in the data set, or as people write it: "black footed albatr
 """
 
 import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from demjax.data.captions import OF_CLASS, Caption
 from demjax.data.text import words_of
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-_BYTES = re.compile(r"""^b(['"]).*\1$""", re.DOTALL)
+_BYTES = re.compile(r"""^\W*b['"]""")
 Line = tuple[str, str, str, str]  # where, class, image ("" for none), caption
 
 
@@ -39,7 +40,7 @@ def plain(name: str) -> str:
     >>> plain("001.Black_footed_Albatross"), plain("grizzly+bear")
     ('black footed albatross', 'grizzly bear')
     """
-    return re.sub(r"[_+\s]+", " ", re.sub(r"^\d+\.", "", name)).strip().lower()
+    return re.sub(r"[-_+\s]+", " ", re.sub(r"^\d+\.", "", name)).strip().lower()
 
 
 def read(path: Path, names: Names) -> list[Caption]:
@@ -70,21 +71,26 @@ def lines(path: Path) -> Iterator[Line]:
         raise UserError(f"{path}: expected a folder of .txt, or {', '.join(READERS)}, got {path.suffix or 'no ending'}")
     empty = True
     for where, of_class, of_image, text in reader(path):
-        if not of_class:
-            raise UserError(f"{where}: the caption has no class")
-        yield where, of_class, of_image, _checked(where, text)
+        yield where, of_class, of_image, _checked(where, of_class, of_image, text)
         empty = False
     if empty:
         raise UserError(f"{path} holds no caption: expected one for each class at least")
 
 
-def _checked(where: str, text: Any) -> str:
-    if not isinstance(text, str):
-        raise UserError(f"{where}: expected text, got {type(text).__name__}")
-    if _BYTES.match(text.strip()):
-        raise UserError(f"{where}: {text.strip()[:30]!r} was bytes printed as text: decode it first, .decode('utf-8')")
+def _checked(where: str, of_class: Any, of_image: str, text: Any) -> str:
+    for what, value in (("class", of_class), ("image", of_image), ("caption", text)):
+        if not isinstance(value, str):
+            raise UserError(f"{where}: expected text for the {what}, got {type(value).__name__}")
+        if _BYTES.match(value):
+            raise UserError(f"{where}: {value.strip()[:30]!r} was bytes printed as text: decode it, .decode('utf-8')")
+        if any("\ud800" <= c <= "\udfff" for c in value):
+            raise UserError(f"{where}: the {what} has half a character (a lone surrogate): save it as UTF-8 again")
+    if not of_class:
+        raise UserError(f"{where}: the caption has no class")
     if not text.strip():
         raise UserError(f"{where}: the caption is empty: write one or take the line out")
+    if not words_of(text):
+        raise UserError(f"{where}: the caption {text.strip()[:30]!r} has no word: write one or take the line out")
     return text.strip()
 
 
@@ -108,23 +114,29 @@ def class_finder(names: Sequence[str]) -> Callable[[str, Any], int]:
 
 
 def _image_finder(names: Names) -> Callable[[str, str, int], int]:
-    exact: dict[str, int] = {}
-    stems: dict[str, int | None] = {}
-    for i, name in enumerate(names.images):
-        exact[name] = i
-        stem = Path(name).stem
-        stems[stem] = None if stem in stems else i
+    """(where, name, class) -> number: by path, else by file name within the class, with or without its ending."""
+    exact = {name: i for i, name in enumerate(names.images)}
+    within: dict[tuple[int, str], list[int]] = {}
+    for i, (name, label) in enumerate(zip(names.images, names.labels, strict=False)):
+        for short in {Path(name).name, Path(name).stem}:
+            within.setdefault((int(label), short), []).append(i)
 
     def find(where: str, name: str, label: int) -> int:
-        found = exact.get(name, stems.get(Path(name).stem))
-        if found is None:
-            known = f"for instance {names.images[0]}" if names.images else "the set has no image names (image_files)"
-            raise UserError(f"{where}: {name!r} is no image of this set, or several: {known}")
-        if names.labels[found] != label:
+        for key in (Path(name).name, Path(name).stem):
+            found = [exact[name]] if name in exact else within.get((label, key), [])
+            if len(found) > 1:
+                raise UserError(f"{where}: {name!r} could be {listed(names.images[i] for i in found)}: give its path")
+            if found and names.labels[found[0]] == label:
+                return found[0]
+            if found:
+                told = names.classes[names.labels[found[0]]]
+                raise UserError(f"{where}: image {name!r} is of class {told}, not {names.classes[label]}")
+        if not names.images:
             raise UserError(
-                f"{where}: image {name!r} is of class {names.classes[names.labels[found]]}, not {names.classes[label]}"
+                f"{where}: {name!r}: the set has no image names (image_files), captions cannot be of images"
             )
-        return found
+        hint = did_you_mean(name, [n for n, c in zip(names.images, names.labels, strict=False) if c == label])
+        raise UserError(f"{where}: {name!r} is no image of class {names.classes[label]}: {hint[:200]}")
 
     return find
 
@@ -145,49 +157,58 @@ def _folder(path: Path) -> Iterator[Line]:
     for file in sorted(path.rglob("*.txt")):
         inner = file.parent != path
         of_class, of_image = (file.parent.name, file.stem) if inner else (file.stem, "")
-        for number, line in enumerate(_text(file).splitlines(), start=1):
+        for number, line in enumerate(io.StringIO(_text(file)), start=1):
             if line.strip():
                 yield f"{file} line {number}", of_class, of_image, line
 
 
 def _csv(path: Path) -> Iterator[Line]:
-    reader = csv.DictReader(_text(path).splitlines(keepends=True))
-    head = [(name or "").strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = head
-    if not {"class", "caption"} <= set(head) or set(head) - {"class", "caption", "image"}:
-        raise UserError(f"{path} has columns {listed(head) or 'none'}: expected class, caption and maybe image")
-    for row in reader:
-        where = f"{path} line {reader.line_num}"
-        if None in row or None in row.values():
-            raise UserError(f"{where}: expected {len(head)} fields; put captions with commas in quotes")
-        yield where, row["class"].strip(), (row.get("image") or "").strip(), row["caption"]
+    rows = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    try:
+        head = [name.strip() for name in next(rows, [])]
+        if sorted(head) not in (["caption", "class"], ["caption", "class", "image"]):
+            raise UserError(f"{path} has columns {listed(head) or 'none'}: expected class, caption and maybe image")
+        for fields in rows:
+            where = f"{path} line {rows.line_num}"
+            if not fields:
+                continue  # an empty line
+            row = dict(zip(head, fields, strict=False))
+            if len(fields) != len(head):
+                raise UserError(f"{where}: expected {len(head)} fields; put captions with commas in quotes")
+            if "\n" in row["caption"].strip():
+                raise UserError(f"{where}: the caption has a line break: is the quote before it closed?")
+            yield where, row["class"].strip(), row.get("image", "").strip(), row["caption"]
+    except csv.Error as error:
+        raise UserError(f"{path} line {rows.line_num} is no CSV ({error}): is a quote left open?") from None
 
 
 def _json(path: Path) -> Iterator[Line]:
     try:
-        found = json.loads(_text(path))
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(v, list) for v in found.values()):
+        found = json.loads(_text(path), object_pairs_hook=list)  # pairs: no class is lost to a second one of its name
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON of captions: {error}") from None
+    if not isinstance(found, list) or not all(isinstance(pair, tuple) and isinstance(pair[1], list) for pair in found):
         raise UserError(f"{path}: expected {{class: [caption, ...], ...}}")
-    for name, sentences in found.items():
+    for name, sentences in found:
+        if not sentences:
+            raise UserError(f"{path}: class {name!r} has no captions: expected one at least")
         for i, sentence in enumerate(sentences):
             yield f"{path}, {name!r} number {i}", name, "", sentence
 
 
 def _jsonl(path: Path) -> Iterator[Line]:
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(io.StringIO(_text(path)), start=1):
         if not line.strip():
             continue
         where = f"{path} line {number}"
         try:
             entry = json.loads(line)
             name, text = entry["class"], entry["text"]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise UserError(f'{where}: expected {{"class": ..., "text": ...}}, got {line[:60]!r}') from error
         if not isinstance(name, str) or not isinstance(text, str):
             raise UserError(f"{where}: expected text for class and text")
-        for sentence in _SENTENCE_END.split(_checked(where, text)):
+        for sentence in _SENTENCE_END.split(_checked(where, name, "", text)):
             if words_of(sentence):
                 yield where, name, "", sentence
 

@@ -43,14 +43,25 @@ class Captions:
         """Numbers of the sentences of some classes, class after class."""
         return np.concatenate([np.arange(self.first[c], self.first[c] + self.count[c]) for c in classes])
 
-    def words_for(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def for_training(self, images: np.ndarray, seen: np.ndarray, names: Sequence[str]) -> "Captions":
+        """Those of seen classes and of some images: no word written for a test image. Other classes have none.
+
+        Raises:
+          UserError: a seen class whose sentences all belong to other images.
+        """
+        kept = np.isin(self.label, seen) & (np.isin(self.image, images) | (self.image == OF_CLASS))
+        chosen = (Caption(int(self.label[i]), int(self.image[i]), self.sentences[i]) for i in np.flatnonzero(kept))
+        return arrange(chosen, names, seen)
+
+    def captions_for(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(first, count) [n]: the sentences from which one is drawn for each image.
 
         Its own; of an image without, those of its class as a whole; where there are none, all of the class.
         """
-        starts = np.flatnonzero(np.diff(self.image, prepend=-2) | np.diff(self.label, prepend=-1))
+        label = self.label
+        starts = np.flatnonzero(np.diff(self.image, prepend=-2) | np.diff(label, prepend=-1))
         sizes = np.diff(starts, append=len(self.image))
-        run = {(int(self.label[s]), int(self.image[s])): (s, n) for s, n in zip(starts, sizes, strict=True)}
+        run = {(int(label[s]), int(self.image[s])): (s, n) for s, n in zip(starts, sizes, strict=True)}
         whole = list(zip(self.first, self.count, strict=True))
         found = [
             run.get((c, i)) or run.get((c, OF_CLASS)) or whole[c]
@@ -73,15 +84,15 @@ class Captions:
         return arrange((Caption(int(label[i]), int(image[i]), self.sentences[i]) for i in kept), names)
 
 
-def arrange(captions: Iterable[Caption], classes: Sequence[str]) -> Captions:
+def arrange(captions: Iterable[Caption], classes: Sequence[str], needed: np.ndarray | None = None) -> Captions:
     """Puts captions in the order of Captions.
 
     Raises:
-      UserError: a class without one.
+      UserError: a class without one; of the classes `needed` where they are given.
     """
     ordered = sorted(captions, key=lambda c: c[:2])  # stable: the order of the file within an image
     count = np.bincount([c.label for c in ordered], minlength=len(classes)).astype(np.int32)
-    missing = [name for name, n in zip(classes, count, strict=True) if n == 0]
+    missing = [classes[c] for c in (range(len(classes)) if needed is None else needed) if count[c] == 0]
     if missing:
         raise UserError(f"{len(missing)} classes have no description: {listed(missing, 3)}; expected one at least")
     return Captions(

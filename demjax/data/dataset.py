@@ -85,9 +85,9 @@ class Dataset:
     def fingerprints(self) -> dict[str, str]:
         """First 16 hex digits of the SHA-256 of features, semantics and splits (with class names)."""
         return {
-            "features": _digest(self.features, self.labels),
-            "semantics": _digest(self.semantics, self.classes),
-            "splits": _digest(self.classes, *(v for _, v in sorted(self.splits.items()))),
+            "features": digest(self.features, self.labels),
+            "semantics": digest(self.semantics, self.classes),
+            "splits": digest(self.classes, *(v for _, v in sorted(self.splits.items()))),
         } | ({} if self.descriptions is None else {"descriptions": _digest_of_captions(self.descriptions)})
 
     def validation_view(self, share: float = 0.2, seed: int = 0, fold: int = 1) -> "Dataset":
@@ -192,10 +192,11 @@ def _check_features(features: np.ndarray, labels: np.ndarray, classes: tuple[str
 
 def _digest_of_captions(captions: Captions) -> str:
     text = "\n".join(captions.sentences).encode()
-    return _digest(np.frombuffer(text, np.uint8), captions.image, captions.count)
+    return digest(np.frombuffer(text, np.uint8), captions.image, captions.count)
 
 
-def _digest(*parts) -> str:
+def digest(*parts) -> str:
+    """First 16 hex digits of the SHA-256 of arrays (with type and shape) and sequences of text."""
     sha = hashlib.sha256()
     for part in parts:
         array = np.ascontiguousarray(part) if isinstance(part, np.ndarray) else np.array(list(part), dtype="U")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,20 @@ def with_learned(dataset: Dataset, files: list[Path], keep_table: bool) -> Datas
         if path.stem in tables:
             raise UserError(f"semantics name {path.stem!r} twice: expected each source once")
         tables[path.stem] = found["class_vectors"][[row[name] for name in dataset.classes]]
-        provenance = json.loads(str(found["provenance"]))
-        told.append(f"{path.name} ({provenance.get('encoder')}, learned on the classes of trainval)")
+        told.append(f"{path.name} ({_encoder_of(path, str(found['provenance']))}, learned on the classes of trainval)")
     return dataclasses.replace(
         dataset,
         semantics=np.concatenate(list(tables.values()), axis=1).astype(np.float32),
         parts={name: table.shape[1] for name, table in tables.items()} if len(tables) > 1 else {},
         sources=dict(dataset.sources) | {"semantics": "+".join(told)},
     )
+
+
+def _encoder_of(path: Path, provenance: str) -> str:
+    try:
+        return str(json.loads(provenance)["encoder"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: its provenance is no JSON with an encoder: encode the captions again") from error
 
 
 def read_learned(path: Path) -> Mapping[str, Any]:
@@ -70,12 +77,18 @@ def read_learned(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             found = {name: file[name] for name in ARRAYS if name in file}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}): encode the captions again") from error
     missing = [name for name in ARRAYS if name not in found]
     if missing:
         raise UserError(f"{path} has no {missing[0]!r}: expected a file of python -m demjax.encode")
-    vectors = found["class_vectors"]
-    if vectors.ndim != 2 or len(vectors) != len(found["classes"]) or vectors.dtype.kind != "f":
+    vectors, flat = found["class_vectors"], (found["classes"].ndim == 1, found["trained_on"].ndim == 1)
+    if (
+        not all(flat)
+        or vectors.ndim != 2
+        or len(vectors) != len(found["classes"])
+        or vectors.dtype.kind != "f"
+        or not vectors.size
+    ):
         raise UserError(f"{path}: class_vectors are {vectors.dtype} {vectors.shape}: expected one row for each class")
     return found

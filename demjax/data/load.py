@@ -17,6 +17,7 @@ from demjax.data import caption_files, captions, classlists, synthetic, xlsa17
 from demjax.data.dataset import Dataset
 from demjax.data.learned import split_sources, with_learned
 
+GENERATED = "generated"
 FOLDS = {"test": 0, "val": 1, "val2": 2, "val3": 3}
 
 
@@ -59,19 +60,24 @@ def load(
         dataset = _from_files(name, dir, features, semantics or "att", split)
     if learned:
         dataset = with_learned(dataset, learned, keep_table=bool(semantics))
-    if descriptions:
-        dataset = _described(dataset, descriptions)
-    return dataset.validation_view(fold=number) if number else dataset
+    if descriptions and descriptions != GENERATED:
+        dataset = _described(dataset, Path(descriptions).expanduser())
+    if number:
+        dataset = dataset.validation_view(fold=number)
+    return _generated(dataset) if descriptions == GENERATED else dataset  # of the view: it knows no other class
 
 
-def _described(dataset: Dataset, descriptions: str) -> Dataset:
-    if descriptions == "generated":
-        table = dataset.table()
-        found = captions.generate(table - min(0.0, float(table.min())))
-    else:
-        names = caption_files.Names(dataset.classes, dataset.images, dataset.labels.tolist())
-        found = caption_files.read(Path(descriptions).expanduser(), names)
-    source = "generated" if descriptions == "generated" else Path(descriptions).name
+def _described(dataset: Dataset, path: Path) -> Dataset:
+    names = caption_files.Names(dataset.classes, dataset.images, dataset.labels.tolist())
+    return _with_captions(dataset, caption_files.read(path, names), path.name)
+
+
+def _generated(dataset: Dataset) -> Dataset:
+    table = dataset.table()
+    return _with_captions(dataset, captions.generate(table - min(0.0, float(table.min()))), GENERATED)
+
+
+def _with_captions(dataset: Dataset, found: list[captions.Caption], source: str) -> Dataset:
     sources = dict(dataset.sources) | {"descriptions": source}
     return dataclasses.replace(dataset, descriptions=captions.arrange(found, dataset.classes), sources=sources)
 

@@ -18,7 +18,7 @@ from demjax.checks import UserError
 KINDS = {
     "Byte": "u1", "Char": "i1", "Short": "<i2", "Int": "<i4", "Long": "<i8", "Float": "<f4", "Double": "<f8",
 }  # fmt: skip
-_OBJECT, _MOST_AXES = 4, 8
+_OBJECT, _MOST_AXES, _MOST_EMPTY = 4, 8, 2**31
 
 
 def read_t7(path: str | Path) -> np.ndarray:
@@ -44,7 +44,11 @@ class _Reader:
             raise self._bad(f"a tensor of {axes} axes")
         sizes, strides = (tuple(self._number("<i8") for _ in range(axes)) for _ in range(2))
         offset = self._number("<i8") - 1
+        if min(sizes, default=0) < 0:
+            raise self._bad(f"a negative size in {sizes}")
         if axes == 0 or 0 in sizes:
+            if np.prod([n for n in sizes if n], dtype=object) > _MOST_EMPTY:
+                raise self._bad(f"an empty tensor of shape {sizes}")
             return np.zeros(sizes if axes else (0,), KINDS[kind])
         if self._head("Storage") != kind:
             raise self._bad("a tensor and numbers of different kinds")
@@ -52,7 +56,9 @@ class _Reader:
         last = offset + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True))
         if min(*sizes, *strides, offset) < 0 or last >= len(numbers) or np.prod(sizes, dtype=object) > len(numbers):
             raise self._bad(f"shape {sizes} of {len(numbers)} numbers")
-        step = numbers.itemsize
+        if self._at < len(self._raw):
+            raise self._bad(f"{len(self._raw) - self._at} bytes behind the tensor")
+        step, strides = numbers.itemsize, tuple(s if n > 1 else 0 for n, s in zip(sizes, strides, strict=True))
         return np.lib.stride_tricks.as_strided(numbers[offset:], sizes, [s * step for s in strides]).copy()
 
     def _head(self, what: str) -> str:

@@ -1,6 +1,7 @@
 """Sentences as rows of symbol numbers: characters of a fixed alphabet, words of a vocabulary. 0 is no symbol."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -15,7 +16,8 @@ PADDING, UNKNOWN = 0, 1  # of words
 FIRST_WORD = 2
 _NUMBER = np.zeros(129, np.uint8)
 _NUMBER[[ord(c) for c in ALPHABET]] = np.arange(1, len(ALPHABET) + 1)
-_WORD = re.compile(r"\w+(?:['-]\w+)*")  # \w is any alphabet
+_WORD = re.compile(r"\w+(?:['-]\w+)*")
+_LETTER = "x"  # stands for a mark that is written over, under or behind its letter: \w knows letters only
 
 
 def characters(sentences: Sequence[str], length: int = 201) -> np.ndarray:
@@ -47,7 +49,11 @@ def words_of(sentence: str) -> list[str]:
     >>> words_of("The bird's crown is blue-grey!")
     ['the', "bird's", 'crown', 'is', 'blue-grey']
     """
-    return _WORD.findall(sentence.lower())
+    if sentence.isascii():
+        return _WORD.findall(sentence.lower())
+    line = unicodedata.normalize("NFC", sentence).lower().replace("\u2019", "'")
+    shape = "".join(_LETTER if unicodedata.category(c)[0] == "M" else c for c in line)
+    return [line[found.start() : found.end()] for found in _WORD.finditer(shape)]
 
 
 def vocabulary(sentences: Iterable[str], length: int = 30, least: int = 1) -> tuple[str, ...]:

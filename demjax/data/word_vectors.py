@@ -1,6 +1,7 @@
 """Word vectors trained elsewhere: GloVe and word2vec files, text or binary, of which only the words in use are kept."""
 
 import gzip
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def read_word_vectors(path: str | Path, wanted: Collection[str]) -> dict[str, np
                     found.setdefault(word, vector)
                 else:
                     other_case.setdefault(word.lower(), vector)
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path} is damaged or cut short ({error}): fetch it again") from None
     either = other_case | found
     return {word: either[word] for word in wanted if word in either}
@@ -51,11 +52,15 @@ def _lines(path: Path, file: Any, wanted: Collection[str]) -> Iterator[Entry]:
         done += len(raw)
         if number % 10_000 == 0:
             progress(min(done, size), size)
+        if number == 1 and (b"\0" in raw or raw.startswith(b"\x93NUMPY")):
+            raise UserError(f"{path} is no UTF-8 text of words and numbers; word2vec binary files end in .bin")
         try:
-            line = raw.decode("utf-8").rstrip()
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip()
         except UnicodeDecodeError:
             continue  # a few words of the published files are cut inside a letter
-        if number == 1 and len(parts := line.split(" ")) == 2 and all(p.isdigit() for p in parts):
+        if not line:
+            continue
+        if number == 1 and len(parts := line.split(" ")) == 2 and all(_is_count(p) for p in parts):
             width = int(parts[1])
             continue
         width = width or line.count(" ")
@@ -66,9 +71,14 @@ def _lines(path: Path, file: Any, wanted: Collection[str]) -> Iterator[Entry]:
             yield word, _numbers(path, number, line[len(word) :], width)
 
 
+def _is_count(text: str | bytes) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 12
+
+
 def _numbers(path: Path, number: int, text: str, width: int) -> np.ndarray:
     try:
-        vector = np.array(text.split(), np.float32)
+        with np.errstate(over="ignore"):  # becomes Inf, which is refused by name
+            vector = np.array(text.split(), np.float64).astype(np.float32)
     except ValueError:
         vector = np.zeros(0, np.float32)
     if len(vector) != width:
@@ -78,7 +88,7 @@ def _numbers(path: Path, number: int, text: str, width: int) -> np.ndarray:
 
 def _binary(path: Path, file: Any, wanted: Collection[str]) -> Iterator[Entry]:
     head = file.readline(64).split()
-    if len(head) != 2 or not all(p.isdigit() for p in head) or not 0 < int(head[1]) <= MOST_WIDE:
+    if len(head) != 2 or not all(_is_count(p) for p in head) or not 0 < int(head[1]) <= MOST_WIDE:
         raise UserError(f"{path} does not begin with the number of words and their width: not a word2vec binary file")
     n, width = int(head[0]), int(head[1])
     progress = ProgressLine(f"reading {path.name}")

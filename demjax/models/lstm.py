@@ -1,4 +1,4 @@
-"""A bidirectional LSTM over sentences of word numbers."""
+"""LSTMs over sentences: one direction, and both with word vectors and a way into the visual space."""
 
 import jax
 import jax.numpy as jnp

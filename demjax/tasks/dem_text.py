@@ -4,8 +4,9 @@
     fused with attributes a:         u = f2(W_fwd h_fwd + W_bwd h_bwd + W_a a + b1)
     loss  1/N sum_i ||x_i - f(sentence drawn for image i)||^2 + lambda (sum of squared weights)
 
-Trained end to end, word vectors included. In every step each image draws one sentence of its class; the prototype of a
-class is the mean of f over all its sentences. Sentences have 30 words at most.
+Trained end to end, word vectors included. In every step each image draws one sentence of its class (none that was
+written for a test image); the prototype of a class is the mean of f over all its sentences. Sentences have 30 words at
+most.
 
 The sentence may be read by another network instead: `encoder` names one of models/text.py, the encoders of DS-SJE, and
 f is its output behind a ReLU.
@@ -77,6 +78,7 @@ def dem_text(
     captions, table = sentences.captions_of(dataset, "dem_text"), dataset.table(semantics_scale)
     reader = sentences.one_hot(dataset, captions, reads.reads) if reads else sentences.words(dataset, captions)
     inputs, n_features = reader.read(captions.sentences), dataset.features.shape[1]
+    training = sentences.training_captions(dataset, captions)
 
     def network(key):
         rngs = nnx.Rngs(key)
@@ -118,9 +120,9 @@ def dem_text(
         score=score,
         direction="semantic->visual",
         tables={
-            "inputs": inputs,
-            "first": captions.first,
-            "count": captions.count,
+            "inputs": reader.read(training.sentences),
+            "first": training.first,
+            "count": training.count,
             "semantics": table,
             "l2": np.float32(l2),
         },
@@ -130,5 +132,7 @@ def dem_text(
         queries=lambda params, features: features,
         gallery=gallery,
         encode=None if fused else lambda params, some: sentences.encode_blocks(block, params, reader.read(some)),
+        report=reader.report,
         notes=reader.notes,
+        protocols=("zsl", "gzsl", "retrieval"),
     )

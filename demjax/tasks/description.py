@@ -23,7 +23,7 @@ from flax import nnx
 
 from demjax import losses
 from demjax.checks import choose, in_range
-from demjax.data.dataset import Dataset
+from demjax.data.dataset import Dataset, digest
 from demjax.models import ENCODERS, VECTORS, TextEncoder
 from demjax.tasks import sentences
 from demjax.tasks.scaling import feature_scaler
@@ -69,18 +69,19 @@ def description(
         table = dataset.table(semantics_scale)
         reader = sentences.Reader(np.asarray, table.shape[1])
     elif reads == VECTORS:
-        reader = sentences.word_averages(captions, word_vectors)
+        reader = sentences.word_averages(dataset, captions, word_vectors)
     else:
         reader = sentences.one_hot(dataset, captions, reads)
     inputs = table if captions is None else reader.read(captions.sentences)
+    training = None if captions is None else sentences.training_captions(dataset, captions)
     images = dataset.splits["trainval"]
     images = images[np.argsort(dataset.labels[images], kind="stable")]
     labels = dataset.labels[images]
     n_images = np.bincount(labels, minlength=len(dataset.classes)).astype(np.int32)
     first, count = (
         (labels.astype(np.int32), np.ones(len(labels), np.int32))
-        if captions is None
-        else captions.words_for(images, labels)
+        if training is None
+        else training.captions_for(images, labels)
     )
 
     def network(key):
@@ -126,7 +127,7 @@ def description(
             "features": dataset.features[images],
             "first_image": (np.cumsum(n_images) - n_images).astype(np.int32),
             "n_images": n_images,
-            "inputs": inputs,
+            "inputs": inputs if training is None else reader.read(training.sentences),
             "first": first,
             "count": count,
             "margin": np.float32(margin),
@@ -139,7 +140,9 @@ def description(
         encode=None
         if captions is None
         else lambda params, some: sentences.encode_blocks(block, params, reader.read(some)),
+        report=reader.report,
         notes=reader.notes,
+        fingerprint=digest(inputs) if encoder == "word2vec" else "",
         protocols=("zsl", "gzsl", "retrieval"),
     )
 

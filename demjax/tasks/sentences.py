@@ -9,12 +9,12 @@ import numpy as np
 
 from demjax.checks import UserError, listed
 from demjax.data import text
-from demjax.data.captions import OF_CLASS, Captions
+from demjax.data.captions import Captions
 from demjax.data.dataset import Dataset
 from demjax.data.word_vectors import average_vectors, read_word_vectors
 from demjax.models import CHARACTERS
 
-BLOCK = 1024  # sentences encoded at once
+BLOCK = 256  # sentences encoded at once: 400 MB inside a character network
 
 
 class Reader(NamedTuple):
@@ -23,11 +23,13 @@ class Reader(NamedTuple):
     Attributes:
       read: n sentences -> [n, ...].
       n_in: symbols there are, or the width of the vectors.
+      report: what of some sentences has no number or vector, in one line; "" where all is read.
       notes: what a person should know, a line each.
     """
 
     read: Callable[[Sequence[str]], np.ndarray]
     n_in: int
+    report: Callable[[Sequence[str]], str] = lambda sentences: ""
     notes: tuple[str, ...] = ()
 
 
@@ -46,11 +48,24 @@ def captions_of(dataset: Dataset, task: str) -> Captions:
 
 
 def words(dataset: Dataset, captions: Captions) -> Reader:
-    """Rows of 30 word numbers: PADDING, UNKNOWN, then the vocabulary, made of what may be trained on."""
-    known = text.vocabulary(_of_training(dataset, captions))
-    unknown = text.unknown_report([captions.sentences[i] for i in captions.rows_of(dataset.unseen)], known)
+    """Rows of 30 word numbers: PADDING, UNKNOWN, then the vocabulary, made of what may be trained on.
+
+    Raises:
+      UserError: a class none of whose words is known: all such classes would be one.
+    """
+    known = text.vocabulary(training_captions(dataset, captions).sentences)
+    tokens = text.numbered(captions.sentences, known)
+    bare = np.flatnonzero(np.add.reduceat((tokens >= text.FIRST_WORD).any(axis=1), captions.first) == 0)
+    if len(bare):
+        names = listed(dataset.classes[c] for c in bare)
+        raise UserError(f"no word of the descriptions of {names} occurs in those of the seen classes: use characters")
+
+    def report(sentences):
+        return text.unknown_report(sentences, known)
+
+    unknown = report([captions.sentences[i] for i in captions.rows_of(dataset.unseen)])
     note = f"vocabulary: {len(known):,} words of the seen classes; of the unseen ones {unknown}"
-    return Reader(lambda sentences: text.numbered(sentences, known), len(known) + text.FIRST_WORD, (note,))
+    return Reader(lambda some: text.numbered(some, known), len(known) + text.FIRST_WORD, report, (note,))
 
 
 def one_hot(dataset: Dataset, captions: Captions, reads: str) -> Reader:
@@ -63,14 +78,12 @@ def one_hot(dataset: Dataset, captions: Captions, reads: str) -> Reader:
     )
 
 
-def _of_training(dataset: Dataset, captions: Captions) -> list[str]:
-    """The sentences of seen classes, without those of test images."""
-    trained = np.append(dataset.splits["trainval"], OF_CLASS)
-    rows = captions.rows_of(dataset.seen)
-    return [captions.sentences[i] for i in rows[np.isin(captions.image[rows], trained)]]
+def training_captions(dataset: Dataset, captions: Captions) -> Captions:
+    """Those of seen classes, without the ones written for test images."""
+    return captions.for_training(dataset.splits["trainval"], dataset.seen, dataset.classes)
 
 
-def word_averages(captions: Captions, path: str) -> Reader:
+def word_averages(dataset: Dataset, captions: Captions, path: str) -> Reader:
     """The mean of the word vectors of each sentence.
 
     Raises:
@@ -78,18 +91,26 @@ def word_averages(captions: Captions, path: str) -> Reader:
     """
     if not path:
         raise UserError("task.word_vectors is empty: expected a file of word vectors, GloVe or word2vec")
+    vectors: dict[str, np.ndarray] = {}
+    asked: set[str] = set()  # the file is read again for new words only
 
-    def read(sentences):
-        wanted = {word for sentence in sentences for word in text.words_of(sentence)}
-        return average_vectors(sentences, read_word_vectors(path, wanted))
+    def look_up(sentences):
+        wanted = {word for sentence in sentences for word in text.words_of(sentence)} - asked
+        if wanted:
+            asked.update(wanted)
+            vectors.update(read_word_vectors(path, wanted))
+        return vectors
 
-    averages = read(captions.sentences)
+    def report(sentences):
+        return text.unknown_report(sentences, look_up(sentences), length=10**6)
+
+    averages = average_vectors(captions.sentences, look_up(captions.sentences))
     known = np.abs(averages).sum(axis=1) > 0
     bare = np.flatnonzero(np.add.reduceat(known, captions.first) == 0)
     if len(bare):
-        raise UserError(f"{path} has no word of the descriptions of classes {listed(bare)} (0-based)")
-    note = f"word vectors: {averages.shape[1]} numbers each; {(~known).sum():,} of {len(known):,} sentences have none"
-    return Reader(read, averages.shape[1], (note,))
+        raise UserError(f"{path} has no word of the descriptions of {listed(dataset.classes[c] for c in bare)}")
+    note = f"word vectors: {averages.shape[1]} numbers each; {report(captions.sentences)}"
+    return Reader(lambda some: average_vectors(some, look_up(some)), averages.shape[1], report, (note,))
 
 
 def encode_blocks(encode: Callable, params: Any, inputs: np.ndarray, *beside: np.ndarray) -> Iterator[jax.Array]:

@@ -34,7 +34,9 @@ class Task:
       rows: what the rows of its batches may be (data/batches.py): images, sums over classes, or classes.
       encode: (params, n sentences) -> blocks of [.., d], n rows in all: systems that read text, in the space of the
         gallery.
+      report: what of n sentences is unknown to it, in one line.
       notes: what a person should know before a run, a line each.
+      fingerprint: of what it read itself, beside the data set; a checkpoint must agree on it.
     """
 
     name: str
@@ -51,4 +53,6 @@ class Task:
     protocols: tuple[str, ...] = ("zsl", "gzsl")
     rows: tuple[str, ...] = ("examples",)
     encode: Callable[[Params, Sequence[str]], Iterator[Any]] | None = None
+    report: Callable[[Sequence[str]], str] | None = None
     notes: tuple[str, ...] = ()
+    fingerprint: str = ""

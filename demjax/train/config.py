@@ -11,7 +11,10 @@ from demjax.checks import UserError, choose, did_you_mean, in_range
 from demjax.tasks import settings_of
 
 # Settings that say where things lie, what is kept or printed: they may change between a run and its resumption.
-FREE_KEYS = ("data.dir", "log.tensorboard", "evaluate.query_batch", "train.keep_checkpoints")
+FREE_KEYS = (
+    *("data.dir", "data.descriptions", "task.word_vectors"),  # what they hold has fingerprints
+    *("log.tensorboard", "evaluate.query_batch", "train.keep_checkpoints"),
+)
 FREE_SECTIONS = ("select.",)  # what another mode reads
 
 

@@ -130,7 +130,7 @@ def evaluate(task: Task, params: Any, dataset: Dataset, options: Options = DEFAU
     for ks in (options.hits, options.captions):
         if ks:
             metrics.check_ks(ks)
-    if options.captions and task.encode is None:
+    if options.captions and (task.encode is None or "retrieval" not in task.protocols):
         raise UserError(f"evaluate.captions is {options.captions}: task {task.name} reads no sentences here")
     if options.correction:
         method = choose("evaluate.correction", options.correction, CORRECTIONS)

@@ -1,6 +1,5 @@
 """train_and_evaluate: resume, epochs, evaluate, save, report. Runs any task, names none."""
 
-import copy
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from demjax.train.epoch import TrainState, compile_epoch, init_state
 from demjax.train.evaluate import evaluate
 from demjax.train.picture import draw_to
 from demjax.train.report import Reporter, best_evaluated, table, write_records, write_report
-from demjax.train.run import Run, build, provenance
+from demjax.train.run import Run, build, check_twin, provenance, validation_twin
 from demjax.train.stop import Preempted, stop
 from demjax.train.workdir import claim, open_workdir
 
@@ -68,6 +67,7 @@ def train_and_evaluate(
 
 
 def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, started: float) -> dict[str, Any]:
+    check_twin(run)
     params, epoch, seconds = (_solved if run.task.solve else _trained)(run, folder, checkpoints, say, train)
     penalty = _penalty(run, folder, say)
     begun = time.perf_counter()
@@ -121,8 +121,7 @@ def _penalty(run: Run, folder: Path, say) -> dict[str, float] | None:
     """Penalties on seen classes, best on the validation classes for a twin of this run that has not seen them."""
     if not run.config.evaluate.calibrate or run.dataset.is_validation_view:
         return None
-    twin = copy.deepcopy(run.config)
-    twin.data.fold, twin.evaluate.calibrate, twin.evaluate.every = "val", False, 0
+    twin = validation_twin(run.config)
     say("calibrating on validation classes")
     found = train_and_evaluate(twin, folder / "validation", devices=list(run.mesh.devices.flat), say=loud_only(say))
     kinds = {"": "gzsl/best_penalty", "corrected": "corrected/gzsl/best_penalty"}

@@ -5,7 +5,6 @@ mapped side by side (vmap), on a CPU one after the other in one call (there, bat
 devices share them out. A member is trained as the same run alone on one device is.
 """
 
-import copy
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +34,7 @@ from demjax.train.members import (
     with_padding,
 )
 from demjax.train.report import table, write_report
-from demjax.train.run import provenance
+from demjax.train.run import check_twin, provenance, validation_twin
 from demjax.train.stop import Preempted, stop
 from demjax.train.workdir import claim, open_workdir, write_json
 
@@ -63,6 +62,7 @@ def train_population(
     """
     started = time.perf_counter()
     population = build_population(config, devices)
+    check_twin(population.run)
     with open_workdir(workdir) as folder:
         claim(folder, config)
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
@@ -115,8 +115,7 @@ def _penalties(population: Population, folder: Path, say) -> list[dict[str, floa
     run = population.run
     if not run.config.evaluate.calibrate or run.dataset.is_validation_view:
         return None
-    twin = copy.deepcopy(run.config)
-    twin.data.fold, twin.evaluate.calibrate, twin.evaluate.every = "val", False, 0
+    twin = validation_twin(run.config)
     say("calibrating on validation classes")
     devices = list(population.mesh.devices.flat)
     reports = train_population(twin, folder / "validation", devices=devices, say=lambda line: None)

@@ -22,16 +22,19 @@ class Trained(NamedTuple):
     epoch: int
 
 
-def restore_run(workdir: str | Path, data_dir: str = "") -> Trained:
-    """The run in `workdir`; `data_dir` says where its data lie now, if they have moved.
+def restore_run(workdir: str | Path, **moved: str) -> Trained:
+    """The run in `workdir`; `moved` are files and folders that lie elsewhere now: dir, descriptions, word_vectors.
 
     Raises:
       UserError: no such run, nothing trained yet, other data than it was trained on.
     """
     folder = Path(workdir).expanduser()
     config = read_config(folder)
-    if data_dir:
-        config.data.dir = data_dir
+    for section, key in (("data", "dir"), ("data", "descriptions"), ("task", "word_vectors")):
+        if moved.get(key):
+            config[section][key] = moved[key]
+    if config.population.seeds:
+        raise UserError(f"{folder} holds a population: train one member alone, --config.population.seeds=0")
     if not (folder / "checkpoints").is_dir():
         raise UserError(
             f"{folder} has no checkpoint: train first, python -m demjax.main --config=... --workdir={folder}"

@@ -1,6 +1,7 @@
 """From a config to the parts of a run, all checked before anything is written; and what its numbers depend on."""
 
 import contextlib
+import copy
 import json
 import math
 import platform
@@ -47,7 +48,8 @@ class Run(NamedTuple):
     @property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree on."""
-        return {"config hash": config_hash(self.config), "data fingerprints": self.dataset.fingerprints}
+        own = {"task fingerprint": self.task.fingerprint} if self.task.fingerprint else {}
+        return {"config hash": config_hash(self.config), "data fingerprints": self.dataset.fingerprints} | own
 
 
 def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Run:
@@ -77,6 +79,26 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ru
         **config.optimizer.to_dict(),
     )
     return Run(config, dataset, task, optimizer, data_mesh(devices), rows, batch_size, steps)
+
+
+def validation_twin(config: ConfigDict) -> ConfigDict:
+    """The same run as if only trainval existed: it finds the penalty of calibrated stacking."""
+    twin = copy.deepcopy(config)
+    twin.data.fold, twin.evaluate.calibrate, twin.evaluate.every = "val", False, 0
+    return twin
+
+
+def check_twin(run: Run) -> None:
+    """Finds the mistakes of a twin that would show only when the training is done.
+
+    Raises:
+      UserError: what does not fit on the validation classes.
+    """
+    if run.config.evaluate.calibrate and not run.dataset.is_validation_view:
+        try:
+            build(validation_twin(run.config), list(run.mesh.devices.flat))
+        except UserError as mistake:
+            raise UserError(f"evaluate.calibrate, on the validation classes: {mistake}") from None
 
 
 def build_task(config: ConfigDict, dataset: Dataset) -> Task:

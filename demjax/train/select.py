@@ -42,6 +42,8 @@ def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None
     workdir = Path(workdir).expanduser()
     choose("select.objective", config.select.objective, dict.fromkeys(OBJECTIVES))
     settings = list(_settings(config))
+    if ".npz" in config.data.semantics:
+        say("WARNING: class vectors that were learned on trainval have seen the validation classes: expect optimism")
     with keeping_datasets():
         for setting in settings:  # mistakes before the first hour is spent
             _check(_on_validation(config, setting, 0, "val"))

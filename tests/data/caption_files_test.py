@@ -33,10 +33,8 @@ def test_a_folder_of_images_and_classes(tmp_path):
 
 
 def test_csv(tmp_path):
-    file = written(
-        tmp_path / "c.csv", 'image,class,caption\na_1.png,snowy owl,"white, round"\n,002.Gull,"two\nlines"\n'
-    )
-    assert as_tuples(file) == [(0, 0, "white, round"), (1, OF_CLASS, "two\nlines")]
+    file = written(tmp_path / "c.csv", 'image,class,caption\na_1.png,snowy owl,"white, round"\n,002.Gull,"two lines"\n')
+    assert as_tuples(file) == [(0, 0, "white, round"), (1, OF_CLASS, "two lines")]
     without = written(tmp_path / "d.csv", "caption,class\nwhite,001.Snowy_Owl\n")
     assert as_tuples(without) == [(0, OF_CLASS, "white")]
 
@@ -54,17 +52,44 @@ def test_classes_that_differ_in_case_only_are_told_apart(tmp_path, refused):
         read(written(tmp_path / "a.csv", "class,caption\ngull,x\n"), NAMES)
 
 
-def test_an_image_is_found_by_path_or_by_a_name_no_other_has(tmp_path, refused):
-    file = written(tmp_path / "a.csv", "image,class,caption\n003.gull/b_1.jpg,003.gull,x\n")
-    assert as_tuples(file) == [(2, 3, "x")]
-    with refused("line 2", "'b_1' is no image of this set, or several"):
-        read(written(tmp_path / "a.csv", "image,class,caption\nb_1,003.gull,x\n"), NAMES)
-    with refused("'a_9.jpg' is no image of this set", "001.Snowy_Owl/a_1.jpg"):
-        read(written(tmp_path / "a.csv", "image,class,caption\na_9.jpg,snowy owl,x\n"), NAMES)
-    with refused("image 'a_1' is of class 001.Snowy_Owl, not 002.Gull"):
-        read(written(tmp_path / "a.csv", "image,class,caption\na_1,002.Gull,x\n"), NAMES)
+def test_an_image_is_found_within_its_class(tmp_path, refused):
+    def line(image, of_class):
+        return written(tmp_path / "a.csv", f"image,class,caption\n{image},{of_class},x\n")
+
+    assert as_tuples(line("003.gull/b_1.jpg", "003.gull")) == [(2, 3, "x")]
+    assert as_tuples(line("b_1", "003.gull")) == [(2, 3, "x")]  # two classes have a b_1
+    assert as_tuples(line("b_1.png", "002.Gull")) == [(1, 2, "x")]
+    with refused("line 2", "'a_9.jpg' is no image of class 001.Snowy_Owl", "known: 001.Snowy_Owl/a_1.jpg"):
+        read(line("a_9.jpg", "snowy owl"), NAMES)
+    with refused("image '001.Snowy_Owl/a_1.jpg' is of class 001.Snowy_Owl, not 002.Gull"):
+        read(line("001.Snowy_Owl/a_1.jpg", "002.Gull"), NAMES)
     with refused("the set has no image names"):
-        read(written(tmp_path / "a.csv", "image,class,caption\na_1,002.Gull,x\n"), Names(CLASSES, (), [0, 0, 1, 2]))
+        read(line("a_1", "002.Gull"), Names(CLASSES, (), [0, 0, 1, 2]))
+
+
+def test_dots_in_names_of_images(tmp_path, refused):
+    names = Names(("cat",), ("cat/im.jpg", "cat/im.v2.jpg", "x/im.v2.png"), [0, 0, 0])
+    written(tmp_path / "cat" / "im.txt", "one")
+    assert as_tuples(tmp_path, names) == [(0, 0, "one")]
+    written(tmp_path / "cat" / "im.v2.txt", "two")
+    with refused("im.v2.txt line 1: 'im.v2' could be cat/im.v2.jpg, x/im.v2.png: give its path"):
+        read(tmp_path, names)
+    assert as_tuples(tmp_path, names._replace(images=names.images[:2], labels=[0, 0]))[1] == (0, 1, "two")
+
+
+def test_line_separators_inside_text_are_no_ends_of_lines(tmp_path):
+    strange = "red\u2028bill\x0cblack\x85wing"
+    assert as_tuples(written(tmp_path / "a.csv", f"class,caption\n002.Gull,{strange}\n")) == [(1, OF_CLASS, strange)]
+    assert as_tuples(written(tmp_path / "d" / "002.Gull.txt", strange).parent) == [(1, OF_CLASS, strange)]
+    line = json.dumps({"class": "002.Gull", "text": strange}, ensure_ascii=False)
+    assert len(as_tuples(written(tmp_path / "a.jsonl", line + "\r\n"))) == 1
+
+
+def test_a_class_named_twice_in_json_keeps_both_lists(tmp_path):
+    file = written(
+        tmp_path / "a.json", '{"002.Gull": ["loud"], "gull": ["x"], "002.Gull": ["grey"]}'.replace('gull"', '002.Gull"')
+    )
+    assert [c[2] for c in as_tuples(file)] == ["loud", "x", "grey"]
 
 
 @pytest.mark.parametrize(
@@ -78,12 +103,21 @@ def test_an_image_is_found_by_path_or_by_a_name_no_other_has(tmp_path, refused):
         ("a.csv", "name,text\n002.Gull,x\n", ("has columns name, text", "expected class, caption")),
         ("a.csv", "", ("has columns none",)),
         ("a.csv", "class,caption\n", ("holds no caption",)),
+        ("a.csv", 'class,caption\n002.Gull,"loud\n003.gull,x\n', ("is no CSV", "is a quote left open?")),
+        ("a.csv", 'class,caption\n002.Gull,"loud\n003.gull,x"\n', ("line 3", "has a line break")),
+        ("a.csv", "class,caption,caption\n002.Gull,x,y\n", ("has columns class, caption, caption",)),
+        ("a.csv", "class,caption\n002.Gull,...\n", ("line 2", "'...' has no word")),
+        ("a.csv", "class,caption\nb'002.Gull',x\n", ("line 2", "was bytes printed as text")),
+        ("a.csv", "class,caption\n002.Gull,[b'loud']\n", ("line 2", "was bytes printed as text")),
+        ("a.json", '{"002.Gull": []}', ("class '002.Gull' has no captions",)),
+        ("a.json", '{"002.Gull": ["\\ud800 x"]}', ("half a character",)),
+        ("a.json", "[" * 100_000, ("is no JSON of captions",)),
         ("a.csv", "class,caption\n002.Gull,b'loud'\n", ("line 2", "was bytes printed as text", ".decode('utf-8')")),
         ("a.csv", b"class,caption\n002.Gull,\xe9cru\n", ("line 2 is not UTF-8 (byte 0xe9)", "iconv")),
         ("a.json", "[1]", ("expected {class: [caption, ...], ...}",)),
         ("a.json", '{"002.Gull": "loud"}', ("expected {class: [caption, ...], ...}",)),
-        ("a.json", '{"002.Gull": [3]}', ("'002.Gull' number 0", "expected text, got int")),
-        ("a.json", "{", ("a.json is no JSON",)),
+        ("a.json", '{"002.Gull": [3]}', ("'002.Gull' number 0", "expected text for the caption, got int")),
+        ("a.json", "{", ("a.json is no JSON of captions",)),
         ("a.jsonl", '{"class": "002.Gull"}', ("line 1", 'expected {"class": ..., "text": ...}')),
         ("a.jsonl", '{"class": "002.Gull", "text": 3}', ("line 1", "expected text")),
         ("a.jsonl", "gull big", ("line 1", "expected")),

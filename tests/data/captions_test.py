@@ -1,9 +1,11 @@
 """Captions in the order of their classes, which of them serve which image, views, and generated ones."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from demjax.data import load
+from demjax.data import load, synthetic
 from demjax.data.captions import OF_CLASS, Caption, arrange, generate
 
 NAMES = ("owl", "gull", "wren")
@@ -27,7 +29,7 @@ def test_order_by_class_then_image():
 
 def test_which_captions_serve_an_image():
     """Its own; else those of its class; else, where all belong to images, any of the class."""
-    first, count = arrange(CAPTIONS, NAMES).words_for(np.array([7, 5, 9, 3, 4, 8]), np.array([2, 2, 2, 0, 0, 1]))
+    first, count = arrange(CAPTIONS, NAMES).captions_for(np.array([7, 5, 9, 3, 4, 8]), np.array([2, 2, 2, 0, 0, 1]))
     assert list(zip(first.tolist(), count.tolist(), strict=True)) == [(4, 2), (3, 1), (3, 3), (1, 1), (0, 1), (2, 1)]
 
 
@@ -63,18 +65,45 @@ def test_at_most_half_of_the_table_is_told():
         assert len(caption.sentence.split(", ")) == 3
 
 
-def test_the_set_carries_them_into_its_validation_view():
-    planted = dict(n_classes=12, n_unseen=3, n_attributes=6, n_features=20, images_per_class=13)
-    whole = load("planted", planted=planted, descriptions="generated")
+def test_no_word_written_for_a_test_image_is_trained_on(refused):
+    found = arrange(CAPTIONS, NAMES)
+    training = found.for_training(np.array([5, 9]), np.array([0, 2]), NAMES)
+    assert training.sentences == ("any owl", "wren at 5") and training.count.tolist() == [1, 0, 1]
+    first, count = training.captions_for(np.array([5, 9]), np.array([2, 2]))
+    assert first.tolist() == [1, 1] and count.tolist() == [1, 1]  # 9 has none of its own: never those of image 7
+    with refused("1 classes have no description: wren"):
+        found.for_training(np.array([3]), np.array([0, 2]), NAMES)
+
+
+PLANTED = dict(n_classes=12, n_unseen=3, n_attributes=6, n_features=20, images_per_class=13)
+
+
+def test_a_set_and_its_validation_view_carry_captions(tmp_path):
+    whole = load("planted", planted=PLANTED, descriptions="generated")
     assert whole.descriptions is not None and len(whole.descriptions.sentences) == 1200
     assert whole.sources["descriptions"] == "generated" and "descriptions" in whole.fingerprints
-    view = load("planted", planted=planted, descriptions="generated", fold="val")
-    assert view.descriptions is not None and len(view.descriptions.count) == len(view.classes) == 9
-    for c, name in enumerate(view.classes):
-        there = whole.descriptions.rows_of(np.array([whole.classes.index(name)]))
-        here = view.descriptions.rows_of(np.array([c]))
-        assert [view.descriptions.sentences[i] for i in here] == [whole.descriptions.sentences[i] for i in there]
-    assert view.fingerprints["descriptions"] != whole.fingerprints["descriptions"]
+    file = tmp_path / "c.csv"
+    file.write_text("class,caption\n" + "".join(f"{name},this is {name}\n" for name in whole.classes))
+    view = load("planted", planted=PLANTED, descriptions=str(file), fold="val")
+    assert view.descriptions is not None and len(view.classes) == 9
+    assert view.descriptions.sentences == tuple(f"this is {name}" for name in view.classes)
+
+
+def test_generated_captions_of_a_validation_view_know_no_unseen_class(monkeypatch):
+    def view():
+        return load("planted", planted=PLANTED, descriptions="generated", fold="val").descriptions.sentences
+
+    before, plant = view(), synthetic.plant
+    unseen = plant(**PLANTED).unseen
+
+    def other(**settings):
+        data = plant(**settings)
+        table = data.semantics.copy()
+        table[unseen] *= 7
+        return dataclasses.replace(data, semantics=table)
+
+    monkeypatch.setattr(synthetic, "plant", other)
+    assert view() == before
 
 
 @pytest.mark.parametrize("file", ["none.csv", "none.jsonl"])

@@ -58,6 +58,10 @@ def test_an_encoder_that_saw_unseen_classes_is_refused(tmp_path, refused):
         (dict(class_vectors=np.zeros((8, 3), int)), "class_vectors are int64"),
         (dict(class_vectors=np.zeros((7, 3))), "expected one row for each class"),
         (dict(class_vectors=np.full((8, 3), np.nan, np.float32)), "NaN"),
+        (dict(provenance=np.array("hello")), "its provenance is no JSON"),
+        (dict(provenance=np.array("[]")), "its provenance is no JSON"),
+        (dict(trained_on=np.array("x")), "expected one row for each class"),
+        (dict(class_vectors=np.zeros((8, 0), np.float32)), "class_vectors are float32 (8, 0)"),
         (dict(provenance=None), "has no 'provenance'"),
         (dict(classes=np.array([{}] * 8)), "cannot be read (ValueError)"),  # objects are never unpickled
     ],

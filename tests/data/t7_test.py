@@ -45,6 +45,10 @@ def test_strides_and_offset(tmp_path):
     assert found.tolist() == [[1, 5], [2, 6], [3, 7]] and found.flags.c_contiguous and found.flags.writeable
 
 
+def test_the_stride_of_a_single_row_says_nothing(tmp_path):
+    assert read_t7(save(tmp_path, t7(np.arange(4.0), sizes=(1,), strides=(1 << 62,)))).tolist() == [0]
+
+
 def test_an_empty_tensor(tmp_path):
     assert read_t7(save(tmp_path, t7(np.zeros((0,)), sizes=(), strides=()))).shape == (0,)
 
@@ -61,7 +65,10 @@ def test_an_empty_tensor(tmp_path):
         (t7(np.arange(4.0), sizes=(5,), strides=(1,)), "of 4 numbers"),
         (t7(np.arange(4.0), strides=(-1,)), "of 4 numbers"),
         (t7(np.arange(4.0), offset=0), "of 4 numbers"),
-        (t7(np.arange(4.0), sizes=(-4,)), "of 4 numbers"),
+        (t7(np.arange(4.0), sizes=(-4,)), "a negative size"),
+        (t7(np.arange(4.0), sizes=(0, -1), strides=(1, 1)), "a negative size"),
+        (t7(np.zeros(0), sizes=(0, 1 << 62, 1 << 62), strides=(1, 1, 1)), "an empty tensor of shape"),
+        (t7(np.arange(4.0)) + b"more", "4 bytes behind the tensor"),
         (t7(np.arange(4.0), numbers=1 << 60), "bytes at"),
         (t7(np.arange(4.0), numbers=-1), "-4 bytes"),
         (struct.pack("<ii", 4, 1) + string("V 1") + string("torch.FloatTensor") + struct.pack("<i", 1 << 30), "axes"),

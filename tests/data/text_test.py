@@ -38,6 +38,7 @@ def test_only_unknown_characters(refused):
 def test_words_in_any_alphabet():
     assert text.words_of("Chim sẻ, mỏ đen!") == ["chim", "sẻ", "mỏ", "đen"]
     assert text.words_of("... 12 -- ") == ["12"]
+    assert text.words_of("हिन्दी cafe\u0301 the bird’s") == ["हिन्दी", "café", "the", "bird's"]  # marks are part of words
 
 
 def test_vocabulary_and_numbers_by_hand():

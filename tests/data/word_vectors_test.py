@@ -51,7 +51,7 @@ def test_the_wanted_words_only(tmp_path, name, content):
 
 
 def test_glove_without_a_head_line(tmp_path):
-    lines = b"owl 1 2 3\nowl 9 9 9\nbad\xff 1 2 3\nWREN 0 0 0\nwren 4 5 6\n"
+    lines = b"\xef\xbb\xbfowl 1 2 3\n\nowl 9 9 9\nbad\xff 1 2 3\nWREN 0 0 0\nwren 4 5 6\n"
     found = read_word_vectors(save(tmp_path, "glove.txt", lines), WANTED)
     assert found["owl"].tolist() == [1, 2, 3] and found["wren"].tolist() == [4, 5, 6]
 
@@ -63,6 +63,10 @@ def test_glove_without_a_head_line(tmp_path):
         ("g.txt", b"owl 1 2 3\nwren 1 2\n", ("line 2: expected a word and 3 numbers",)),
         ("g.txt", b"owl\n", ("line 1: expected a word and some numbers",)),
         ("g.txt", b"owl 1 nan 3\n", ("vector of 'owl' has NaN",)),
+        ("g.txt", b"owl 1 2 1e60\n", ("vector of 'owl' has NaN or Inf",)),
+        ("g.txt", b"\x93NUMPY\x01\x00v\x00{'descr'}", ("is no UTF-8 text of words",)),
+        ("g.txt", "owl 1 2 3\n".encode("utf-16"), ("is no UTF-8 text of words",)),
+        ("g.bin", "5 ²\n".encode(), ("not a word2vec binary file",)),
         ("g.bin", b"PK\x03\x04", ("not a word2vec binary file",)),
         ("g.bin", word2vec_binary()[:-8], ("ends at word 3 of 4",)),
         ("g.bin", b"9 3\n" + word2vec_binary()[4:], ("ends or breaks at word 4 of 9",)),

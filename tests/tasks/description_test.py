@@ -9,11 +9,12 @@ import optax
 import pytest
 
 from demjax.checks import UserError
-from demjax.data import load
+from demjax.data import load, text
 from demjax.data.batches import classes
 from demjax.data.captions import OF_CLASS, Caption, arrange
 from demjax.mesh import DATA_AXIS, data_mesh
 from demjax.tasks import description as module
+from demjax.tasks.dem_text import dem_text
 from demjax.tasks.description import description
 from demjax.train.epoch import Plan, compile_epoch, drawn_batches, global_loss_and_grads, init_state
 
@@ -141,10 +142,10 @@ def test_an_image_and_one_of_its_own_captions(dataset):
     """Captions written for an image are never drawn for another one."""
     images = dataset.splits["trainval"]
     of_image = [Caption(int(dataset.labels[i]), int(i), f"image{i} says {n}") for i in images for n in range(2)]
-    unseen = [Caption(int(c), OF_CLASS, f"unseen {c}") for c in dataset.unseen]
+    unseen = [Caption(int(c), OF_CLASS, f"unseen {c} says") for c in dataset.unseen]
     own = dataclasses.replace(dataset, descriptions=arrange([*of_image, *unseen], dataset.classes))
     task = description(own, **TINY)
-    t, sentences = task.tables, own.descriptions.sentences
+    t, sentences = task.tables, own.descriptions.for_training(images, own.seen, own.classes).sentences
     drawn = set()
     for seed in range(40):
         found = chosen(task, own, range(9), jax.random.key(seed))
@@ -176,6 +177,32 @@ def test_prototypes_are_means_over_all_captions(dataset, monkeypatch):
         np.testing.assert_allclose(got[row], one_by_one.mean(axis=0), rtol=1e-4, atol=1e-6)
 
 
+def test_captions_of_test_images_are_never_drawn(dataset):
+    """Half of the training images have no caption of their own: they draw from the others of training only."""
+    own = [i for i in dataset.splits["trainval"] if i % 2]
+    tested = dataset.splits["test_seen"]
+    every = [Caption(int(dataset.labels[i]), int(i), f"trained {i}") for i in own]
+    every += [Caption(int(dataset.labels[i]), int(i), f"tested {i}") for i in tested]
+    every += [Caption(int(c), OF_CLASS, f"trained class {c}") for c in dataset.unseen]
+    described = dataclasses.replace(dataset, descriptions=arrange(every, dataset.classes))
+    bare = sorted({int(c) for c in dataset.seen} - {int(dataset.labels[i]) for i in own})
+    assert not bare
+    for make, settings in ((description, TINY), (dem_text, dict(embedding=3, units=3, hidden=3))):
+        t = make(described, **settings).tables
+        read = text.numbered(["tested"], text.vocabulary(["tested trained"]))  # a word of no training caption
+        assert read[0, 0] == text.FIRST_WORD and len(t["inputs"]) == len(own)
+        assert np.max(t["first"] + t["count"]) == len(own)
+
+
+def test_a_class_of_unknown_words_only_is_refused(dataset):
+    every = [Caption(int(c), OF_CLASS, "a bird") for c in dataset.seen]
+    every += [Caption(int(c), OF_CLASS, f"unheard{c}") for c in dataset.unseen]
+    described = dataclasses.replace(dataset, descriptions=arrange(every, dataset.classes))
+    with pytest.raises(UserError, match=f"no word of the descriptions of {dataset.classes[dataset.unseen[0]]}, "):
+        description(described, **TINY)
+    assert description(described, encoder="char_cnn", width=0.01).notes == ()
+
+
 def test_words_of_unseen_classes_and_test_images_are_no_symbols(dataset):
     seen = [Caption(int(c), OF_CLASS, f"known{c} both") for c in dataset.seen]
     tested = int(dataset.splits["test_seen"][0])
@@ -192,7 +219,7 @@ def test_words_of_unseen_classes_and_test_images_are_no_symbols(dataset):
     assert int(np.max(task.tables["inputs"])) == 10
 
 
-def test_word2vec(dataset, tmp_path):
+def test_word2vec(dataset, tmp_path, monkeypatch):
     vectors = tmp_path / "v.txt"
     rng = np.random.default_rng(0)
     table = rng.standard_normal((16, 5))
@@ -201,7 +228,18 @@ def test_word2vec(dataset, tmp_path):
     told = dataset.descriptions.sentences[3].split(", ")
     mean = np.mean([table[int(w[1:]) - 1] for w in told], axis=0)
     np.testing.assert_allclose(task.tables["inputs"][3], mean, rtol=1e-5, atol=1e-6)
-    assert task.notes == ("word vectors: 5 numbers each; 0 of 1,200 sentences have none",)
+    assert task.notes[0].startswith("word vectors: 5 numbers each; 0.0 % of the words (0 different ones) are unknown")
+    assert task.encode is not None and task.report is not None
+    reads = []
+    monkeypatch.setattr(module.sentences, "read_word_vectors", lambda path, words: reads.append(set(words)) or {})
+    assert task.report(["a1 emu", "a2"]) == "33.3 % of the words (1 different ones) are unknown: emu"
+    list(task.encode(task.init(jax.random.key(0)), ["a1 emu"]))
+    assert reads == [{"emu"}]  # the file is read again for new words only
+    assert task.fingerprint
+    vectors.write_text(vectors.read_text().replace("a1 ", "b1 "))
+    monkeypatch.undo()
+    other = description(dataset, encoder="word2vec", word_vectors=str(vectors))
+    assert other.fingerprint != task.fingerprint and "unknown: a1" in other.notes[0]
     vectors.write_text("zebra 1 2 3\n")
     with pytest.raises(UserError, match="no word of the descriptions has a word vector"):
         description(dataset, encoder="word2vec", word_vectors=str(vectors))

@@ -292,6 +292,17 @@ def test_batches_a_task_does_not_allow(tmp_path, monkeypatch, batching):
         run(tiny(**{"train.batching": batching}), tmp_path)
 
 
+def test_what_does_not_fit_the_validation_classes_is_said_before_the_training(tmp_path):
+    config = default_config("description")
+    config.data.update(name="planted", descriptions="generated")
+    config.data.planted.update(n_classes=8, n_unseen=2, n_attributes=6, n_features=5, images_per_class=6)
+    config.task.encoder, config.evaluate.calibrate = "bow", True
+    config.train.update(batching="classes", batch_size=6)
+    with pytest.raises(UserError, match="on the validation classes: train.batch_size is 6, .* the set has [45] seen"):
+        run(config, tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
 def test_fewer_classes_than_a_batch_of_different_ones(tmp_path):
     config = default_config("description")
     config.data.update(name="planted", descriptions="generated")
@@ -300,7 +311,16 @@ def test_fewer_classes_than_a_batch_of_different_ones(tmp_path):
     config.train.update(batching="classes", batch_size=7)
     with pytest.raises(UserError, match="train.batch_size is 7, of different classes: the set has 6 seen ones"):
         run(config, tmp_path)
-    config.train.update(batch_size=6, passes_per_epoch=1, epochs=1)
+    config.train.update(batch_size=6, passes_per_epoch=2, epochs=2)
+    config.optimizer.update(name="sgd", learning_rate=1.0, schedule="exponential", decay=0.5)
+    parts = build(config)
+    state = parts.optimizer.init({"w": np.zeros(1, np.float32)})
+    rates = []
+    for _ in range(13):  # a pass has as many steps as classes, and the rate halves after each
+        updates, state = parts.optimizer.update({"w": np.ones(1, np.float32)}, state)
+        rates.append(-float(updates["w"][0]))
+    assert rates == [1.0] * 6 + [0.5] * 6 + [0.25] and parts.steps_per_epoch == 12
+    config.train.update(passes_per_epoch=1, epochs=1)
     assert run(config, tmp_path)["provenance"]["epoch"] == 1
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["step"] == 6  # a pass has as many steps as classes
 
