@@ -15,7 +15,10 @@ import measure
 import numpy as np
 
 N_FEATURES, BATCH, N_ENCODED, STEPS, RATE = 1024, 40, 2048, 10, 7e-4
-NAMES = ("char_cnn_rnn", "char_cnn_gru", "char_cnn", "word_cnn_rnn", "word_cnn", "word_lstm", "char_lstm", "bow")
+NAMES = (
+    "char_cnn_rnn", "char_cnn_rnn_long", "char_cnn_gru", "char_cnn", "char_cnn_large", "char_lstm",
+    "word_cnn_rnn", "word_cnn", "word_lstm", "bow",
+)  # fmt: skip
 
 
 class Demjax:
@@ -45,7 +48,8 @@ class Demjax:
         self.inputs = np.asarray(task.tables["inputs"])[:N_ENCODED]
         self.n_in = 70 if name.startswith("char") else 312
         graph, params = nnx.split(TextEncoder(name, self.n_in, N_FEATURES, rngs=nnx.Rngs(0)))
-        encode = jax.jit(lambda p, x: nnx.merge(graph, p)(x))
+        highest = jax.default_matmul_precision("highest")  # as demjax.encode has it
+        encode = jax.jit(highest(lambda p, x: nnx.merge(graph, p)(x)))
         put = jax.device_put(self.inputs, jax.devices(device)[0])
         self._encode = lambda: encode(params, put)
 

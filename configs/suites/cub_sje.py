@@ -5,6 +5,7 @@
 
 The released setting with a shortened schedule: 10 passes of as many steps as there are seen classes. Without captions
 of your own they are generated from the attributes. Half the width for the character LSTM: a sentence is 201 steps.
+word2vec is a row where its file is given, too: --set task.word_vectors=glove.6B.300d.txt --only word2vec_ds.
 """
 
 from demjax.train.suite import Row, Suite
@@ -19,21 +20,23 @@ COLUMNS = (
 )
 RELEASED = "the released setting, a shortened schedule"
 ENCODERS = (
-    "attributes", "bow", "word_cnn_rnn", "word_cnn", "word_lstm", "char_cnn_rnn", "char_cnn", "char_lstm",
+    "attributes", "bow", "word_cnn_rnn", "word_cnn", "word_lstm",
+    "char_cnn_rnn", "char_cnn_rnn_long", "char_cnn_gru", "char_cnn", "char_cnn_large", "char_lstm",
 )  # fmt: skip
 ALSO_ASYMMETRIC = ("attributes", "bow", "word_cnn_rnn", "char_cnn_rnn")
 
 
-def row(encoder, symmetric):
+def row(encoder, symmetric, **more):
     changes = {} if symmetric else {"task.symmetric": False}
     if encoder == "char_lstm":
         changes["task.width"] = 0.5
     name = f"{encoder}_{'ds' if symmetric else 'da'}"
-    return Row(name, f"cub_sje.py:{encoder}_short", changes, selected=RELEASED)
+    return Row(name, f"cub_sje.py:{encoder}_short", changes, selected=RELEASED, **more)
 
 
 def get_suite():
     rows = [row(name, symmetric=True) for name in ENCODERS]
+    rows.append(row("word2vec", symmetric=True, on_request=True))
     rows += [row(name, symmetric=False) for name in ALSO_ASYMMETRIC]
     notes = (
         "Text to image: a class prototype ranks all unseen test images, mean over classes of precision at k; at 50 it "

@@ -27,6 +27,7 @@ class Row:
       selected: how the setting was found, for the reader; "here" runs the config's grid on validation classes first.
       published: {metric: percent}, numbers of a paper on the same data.
       note: of the row, for the reader.
+      on_request: runs only where --only names it, as it needs a file that --set names.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Row:
     selected: str = "here"
     published: Mapping[str, float] = dataclasses.field(default_factory=dict)
     note: str = ""
+    on_request: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +144,7 @@ def _wanted(suite: Suite, only: Iterable[str]) -> list[Row]:
         raise UserError(f"the suite {suite.title!r} names rows twice: {listed(doubled)}; a row has a folder of its own")
     for name in only:
         choose("--only", name, dict.fromkeys(names))
-    wanted = [row for row in suite.rows if not only or row.name in only]
+    wanted = [row for row in suite.rows if (row.name in only if only else not row.on_request)]
     if not wanted:
         raise UserError(f"the suite {suite.title!r} has no rows")
     return wanted

@@ -150,13 +150,22 @@ def test_undefined_numbers_are_a_dash():
     )
 
 
-def test_every_row_of_the_suite_has_a_config():
-    suite = load_python(CONFIGS / "suites" / "cub.py").get_suite()
-    assert len({row.name for row in suite.rows}) == len(suite.rows) >= 30
+@pytest.mark.parametrize(("name", "most", "on_request"), [("cub", 30, 2), ("cub_sje", 15, 1)])
+def test_every_row_of_the_suite_has_a_config(name, most, on_request):
+    suite = load_python(CONFIGS / "suites" / f"{name}.py").get_suite()
+    assert len({row.name for row in suite.rows}) == len(suite.rows) >= most
+    assert sum(row.on_request for row in suite.rows) == on_request
     for one in suite.rows:
         config = config_of(one, CONFIGS, {"data.features": "vgg19"})
         assert config.data.features == "vgg19"
         assert one.selected != "here" or config.select.grid
+
+
+def test_a_row_on_request_runs_only_when_named(tmp_path):
+    suite = Suite("a suite", (ROWS[1], Row("more", "cub_baseline.py:ridge", on_request=True, selected="x")))
+    assert list(run_suite(suite, CONFIGS, tmp_path, changes=SMALL, seeds=1, say=lambda line: None).reports) == ["ridge"]
+    only = run_suite(suite, CONFIGS, tmp_path, changes=SMALL, seeds=1, only=["more"], say=lambda line: None)
+    assert list(only.reports) == ["more"]
 
 
 @pytest.mark.parametrize("score", ["cosine", "euclidean", "dot"])
