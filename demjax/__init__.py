@@ -14,7 +14,7 @@ Rooms, from the ground up; imports only go down (tests/floors_test.py):
     2  data, reduction                  the outside world becomes checked arrays; hub corrections fitted by searching
     3  tasks                            one readable file per paper
     4  train                            runs any task, names none
-    5  main, tables, hubness.__main__   the command lines
+    5  main, tables, encode, hubness.__main__   the command lines
 """
 
 __version__ = "0.1.0"
