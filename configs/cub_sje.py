@@ -13,7 +13,7 @@ passes, for a CPU.
 """
 
 from demjax.models import ENCODERS
-from demjax.train.config import default_config, variant
+from demjax.train.config import default_config, quick, variant
 
 SHORT = "_short"
 
@@ -26,7 +26,13 @@ def get_config(arg=""):
     config.evaluate.captions = (1, 5, 10)
     config.select.grid = (("optimizer.learning_rate", (7e-4, 2e-3)), ("task.features_scale", ("none", "unit")))
     encoders = {name + suffix: encoder(name, suffix) for name in ENCODERS for suffix in ("", SHORT)}
-    return variant(config, arg, encoders)
+    return variant(config, arg, encoders | {"quick": quick_words})
+
+
+def quick_words(config):
+    """Seconds on a small planted set, with an encoder that compiles fast."""
+    quick(config)
+    config.task.encoder = "word_cnn"
 
 
 def encoder(name, suffix):

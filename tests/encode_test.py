@@ -10,7 +10,6 @@ from demjax import encode
 from demjax.data import load
 from demjax.train.config import default_config
 from demjax.train.loop import train_and_evaluate
-from demjax.train.population import train_population
 
 PLANTED = dict(n_classes=10, n_unseen=3, n_attributes=12, n_features=9, images_per_class=8)
 
@@ -81,12 +80,14 @@ def test_captions_of_other_classes(trained, tmp_path, encoded, capsys):
     assert "0.0 % of the words (0 different ones) are unknown" in out
 
 
-def test_dem_trains_on_the_vectors(trained, tmp_path, encoded):
+def test_dem_trains_on_the_vectors(trained, tmp_path, encoded, refused):
     del encoded  # written
     config = config_of("dem", **{"data.semantics": f"{trained.parent}/own.npz", "task.hidden": 8})
     report = train_and_evaluate(config, tmp_path / "dem", say=lambda line: None)
     assert report["provenance"]["sources"]["semantics"] == "own.npz (bow, learned on the classes of trainval)"
     assert report["metrics"]["zsl/top1"] > 0
+    with refused("holds a run of task dem, which reads no sentences"):
+        run(tmp_path / "dem", tmp_path / "a.npz")
 
 
 def test_mistakes_write_nothing(trained, tmp_path, refused, capsys):
@@ -122,20 +123,13 @@ def test_a_caption_in_the_middle_that_cannot_be_read_leaves_no_half_file(trained
     assert not (tmp_path / "a.npz").exists() and not list(tmp_path.glob("*.part"))
 
 
-def test_a_run_that_reads_no_sentences(tmp_path, refused):
-    train_and_evaluate(config_of("dem", **{"task.hidden": 8}), tmp_path / "dem", say=lambda line: None)
-    with refused("holds a run of task dem, which reads no sentences"):
-        run(tmp_path / "dem", tmp_path / "a.npz")
-
-
-def test_a_population_is_no_single_run(tmp_path, refused):
-    config = config_of(
-        "description", **{"task.encoder": "bow", "data.descriptions": "generated", "train.batching": "classes"}
-    )
-    config.population.seeds = 2
-    train_population(config, tmp_path / "two", say=lambda line: None)
+def test_a_population_is_no_single_run(trained, tmp_path, refused):
+    copy = tmp_path / "two"
+    copy.mkdir()
+    config = json.loads((trained / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"population.seeds": 2}))
     with refused("two holds a population: train one member alone"):
-        run(tmp_path / "two", tmp_path / "a.npz")
+        run(copy, tmp_path / "a.npz")
 
 
 def test_captions_that_moved(tmp_path, refused):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demjax.data.batches import BATCHING, class_sums, examples
+from demjax.data.batches import BATCHING, class_sums, classes, examples
 from demjax.data.dataset import Dataset
 
 
@@ -60,7 +60,7 @@ def test_class_sums_by_hand():
     assert rows["scatter"].tolist() == [16, 0, 0]  # 4 + 4 for each of two images
 
 
-@pytest.mark.parametrize("how", BATCHING)
+@pytest.mark.parametrize("how", ["examples", "class_sums"])
 def test_rows_have_one_empty_row_and_the_types_of_the_engine(how):
     dataset = random_dataset(0)
     rows = BATCHING[how](dataset)
@@ -125,6 +125,12 @@ def test_scatter_is_summed_in_double_precision():
     assert rows["scatter"][0] == pytest.approx(float(sum((v - mean) ** 2 for v in values)), rel=1e-6)
 
 
-@pytest.mark.parametrize("how", BATCHING)
+@pytest.mark.parametrize("how", ["examples", "class_sums"])
 def test_no_test_image_in_any_row(how):
     assert np.abs(BATCHING[how](random_dataset(1))["features"]).max() < 100  # test images hold 5000
+
+
+def test_classes_are_the_seen_ones_and_an_empty_row():
+    rows = classes(random_dataset(1))
+    assert rows["label"].tolist() == [0, 1, 2, 3, 0] and rows["weight"].tolist() == [1, 1, 1, 1, 0]
+    assert rows["label"].dtype == np.int32 and rows["weight"].dtype == np.float32

@@ -78,7 +78,7 @@ def test_to_semantic_by_least_squares():
     params = task.init(jax.random.key(0))
     embedded, norm = network(params, X)
     wanted = ((embedded - DATA.semantics[LABELS]) ** 2).sum(axis=1).mean() + 0.01 * norm
-    assert mean_loss(task, params) == pytest.approx(wanted, rel=1e-4) and not task.groups
+    assert mean_loss(task, params) == pytest.approx(wanted, rel=1e-4) and task.rows == ("examples",)
     some = DATA.features[:3]
     np.testing.assert_allclose(task.queries(params, jnp.asarray(some)), network(params, some)[0], rtol=1e-3, atol=1e-5)
     np.testing.assert_array_equal(task.gallery(params, DATA, np.array([7])), DATA.semantics[[7]])
@@ -96,7 +96,7 @@ def test_hinge_both_ways(to_visual):
     scores = X @ embedded.T if to_visual else embedded @ classes.T
     wanted = violations(scores, TRUTH, 0.5).sum(axis=1).mean() + 0.01 * norm
     assert mean_loss(task, params) == pytest.approx(wanted, rel=1e-4)
-    assert not task.groups and task.numbers == ("l2", "margin")
+    assert task.rows == ("examples",) and task.numbers == ("l2", "margin")
 
 
 def test_numbers_of_the_loss_come_from_the_tables():

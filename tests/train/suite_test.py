@@ -162,10 +162,12 @@ def test_every_row_of_the_suite_has_a_config(name, most, on_request):
 
 
 def test_a_row_on_request_runs_only_when_named(tmp_path):
-    suite = Suite("a suite", (ROWS[1], Row("more", "cub_baseline.py:ridge", on_request=True, selected="x")))
-    assert list(run_suite(suite, CONFIGS, tmp_path, changes=SMALL, seeds=1, say=lambda line: None).reports) == ["ridge"]
-    only = run_suite(suite, CONFIGS, tmp_path, changes=SMALL, seeds=1, only=["more"], say=lambda line: None)
-    assert list(only.reports) == ["more"]
+    suite = Suite("a suite", (Row("more", "no file", on_request=True),))
+    settings = dict(changes={}, seeds=1, say=lambda line: None)
+    with pytest.raises(UserError, match="has no rows"):
+        run_suite(suite, CONFIGS, tmp_path, **settings)
+    with pytest.raises(UserError, match="no file: no such file"):
+        run_suite(suite, CONFIGS, tmp_path, only=["more"], **settings)
 
 
 @pytest.mark.parametrize("score", ["cosine", "euclidean", "dot"])
