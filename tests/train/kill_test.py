@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EPOCHS = 60
+EPOCHS = 30
 COMMAND = [
     sys.executable, "-m", "demjax.main", "--config=configs/synthetic.py", f"--config.train.epochs={EPOCHS}",
     "--config.data.planted.n_classes=40", "--config.data.planted.n_unseen=10", "--config.task.hidden=256",
