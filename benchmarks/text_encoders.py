@@ -6,7 +6,7 @@
 Training is DS-SJE as published: 40 classes a step, an image feature of 1,024 numbers and a caption of each, the
 symmetric hinge, RMSprop. demjax runs the compiled epoch of the engine, draws included. PyTorch runs eagerly on batches
 that are drawn beforehand; its first layer looks its weights up, as ours does, or multiplies one-hot vectors, as the
-public port does; the LSTM is torch.nn.LSTM. Encoding is the forward pass of 2,048 captions, from numbers to vectors.
+public port does; the LSTM is torch.nn.LSTM. Encoding is the forward pass of 1,024 captions, from numbers to vectors.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import measure
 import numpy as np
 
-N_FEATURES, BATCH, N_ENCODED, STEPS, RATE = 1024, 40, 2048, 10, 7e-4
+N_FEATURES, BATCH, N_ENCODED, RATE = 1024, 40, 1024, 7e-4
 NAMES = (
     "char_cnn_rnn", "char_cnn_rnn_long", "char_cnn_gru", "char_cnn", "char_cnn_large", "char_lstm",
     "word_cnn_rnn", "word_cnn", "word_lstm", "bow",
