@@ -37,10 +37,11 @@ class OneHotConvolution(nnx.Module):
         return functools.reduce(jnp.add, parts) + self.bias[...][None, None]
 
     def summed(self, ids: Integer[Array, "b t"]) -> Float[Array, "b c"]:
-        """b + sum_t W[0, id_t], one step after the other: [b, t, c] is never in memory."""
-        table = self._tables()[0]
-        total, _ = jax.lax.scan(lambda h, now: (h + _rows(table, now), None), _rows(table, ids[:, 0]), ids[:, 1:].T)
-        return total + self.bias[...][None]
+        """b + sum_t W[0, id_t]: how often each symbol occurs, times W. (A loop over t trains eight times slower.)"""
+        kernel = self.kernel[...][0]
+        rows = jnp.arange(len(ids))[:, None]
+        often = jnp.zeros((len(ids), len(kernel) + 1)).at[rows, ids.astype(jnp.int32)].add(1.0)
+        return often[:, 1:] @ kernel + self.bias[...][None]
 
     def _tables(self) -> Float[Array, "k n c"]:
         """The kernel behind a row of zeros for no symbol. (Rows out of bounds that read as 0 train 20 times slower.)"""
