@@ -83,6 +83,7 @@ def _bilinear(
         direction="bilinear",
         tables={"semantics": semantics, "seen": dataset.seen.astype(np.int32), "margin": np.float32(margin)},
         numbers=("margin",),
+        vectors=components,
         init=init,
         loss=loss,
         queries=queries,

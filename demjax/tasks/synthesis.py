@@ -136,11 +136,12 @@ def sse(
         wrong = losses.violations(scores, truth, batch["margin"]).max(axis=1)
         return jnp.sum(batch["weight"] * wrong), jnp.sum(batch["weight"]), {}
 
+    offsets = np.zeros((len(seen), d), np.float32)
+    ids, labels = dataset.splits["trainval"], dataset.labels[dataset.splits["trainval"]]
+    for row, c in enumerate(seen):  # class means: an image stands out from the classes it is not of
+        offsets[row] = np.asarray(scaler(dataset.features[ids[labels == c]])).mean(axis=0)
+
     def init(key):
-        offsets = np.zeros((len(seen), d), np.float32)
-        ids, labels = dataset.splits["trainval"], dataset.labels[dataset.splits["trainval"]]
-        for row, c in enumerate(seen):  # class means: an image stands out from the classes it is not of
-            offsets[row] = np.asarray(scaler(dataset.features[ids[labels == c]])).mean(axis=0)
         return {"weights": -jnp.ones(d) + 0.01 * jax.random.normal(key, (d,)), "offsets": jnp.asarray(offsets)}
 
     return Task(

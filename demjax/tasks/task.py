@@ -30,6 +30,7 @@ class Task:
         uneven batches bias nothing. batch["row"] has the number of each row: draw from
         fold_in(key, row), and the draw is the same on any number of devices.
       solve: () -> params, in closed form, instead of `init` and `loss`.
+      vectors: m, how many vectors `queries` gives for an image; hub corrections are for one.
       protocols: evaluations that apply: `zsl`, `gzsl`, `retrieval`.
       rows: what the rows of its batches may be (data/batches.py): images, sums over classes, or classes.
       encode: (params, n sentences) -> blocks of [.., d], n rows in all: systems that read text, in the space of the
@@ -56,3 +57,4 @@ class Task:
     report: Callable[[Sequence[str]], str] | None = None
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
+    vectors: int = 1
