@@ -98,10 +98,8 @@ def dem_text(
     def loss(params, batch, key, axis):
         del axis
         label = batch["label"]
-        draws = jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(key, row)))(batch["row"])
-        chosen = batch["first"][label] + jnp.minimum(
-            (draws * batch["count"][label]).astype(jnp.int32), batch["count"][label] - 1
-        )
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(batch["row"])
+        chosen = batch["first"][label] + sentences.draw(keys, batch["count"][label])
         beside = (batch["semantics"][label],) if fused else ()
         predicted = embed(params, batch["inputs"][chosen], *beside)
         fit = jnp.sum(batch["weight"] * losses.squared_distance(batch["features"], predicted))

@@ -98,8 +98,8 @@ def description(
     def loss(params, batch, key, axis):
         label, weight = batch["label"], batch["weight"]
         keys = jax.vmap(lambda row: jax.random.split(jax.random.fold_in(key, row), 3))(batch["row"])
-        image = batch["first_image"][label] + _draw(keys[:, 0], batch["n_images"][label])
-        caption = batch["first"][image] + _draw(keys[:, 1], batch["count"][image])
+        image = batch["first_image"][label] + sentences.draw(keys[:, 0], batch["n_images"][label])
+        caption = batch["first"][image] + sentences.draw(keys[:, 1], batch["count"][image])
         v = scaler(batch["features"][image])
         t = encode(params, batch["inputs"][caption], keys[:, 2])
         everywhere = jax.lax.all_gather((v, t, weight), axis, tiled=True)
@@ -145,11 +145,6 @@ def description(
         fingerprint=digest(inputs) if encoder == "word2vec" else "",
         protocols=("zsl", "gzsl", "retrieval"),
     )
-
-
-def _draw(keys: jax.Array, n: jax.Array) -> jax.Array:
-    """For each key a number below n, uniformly."""
-    return jnp.minimum((jax.vmap(jax.random.uniform)(keys) * n).astype(jnp.int32), n - 1)
 
 
 def _one_way(anchors, others, weight, weights, margin, axis) -> tuple[jax.Array, jax.Array]:

@@ -113,6 +113,11 @@ def word_averages(dataset: Dataset, captions: Captions, path: str) -> Reader:
     return Reader(lambda some: average_vectors(some, look_up(some)), averages.shape[1], report, (note,))
 
 
+def draw(keys: jax.Array, n: jax.Array) -> jax.Array:
+    """For each key a number below n, uniformly."""
+    return jnp.minimum((jax.vmap(jax.random.uniform)(keys) * n).astype(jnp.int32), n - 1)
+
+
 def encode_blocks(encode: Callable, params: Any, inputs: np.ndarray, *beside: np.ndarray) -> Iterator[jax.Array]:
     """encode(params, inputs, *beside), BLOCK rows at a time, the last block filled up to the same shape."""
     for start in range(0, len(inputs), BLOCK):
