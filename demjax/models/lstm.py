@@ -1,13 +1,13 @@
 """LSTMs over sentences: one direction, and both with word vectors and a way into the visual space."""
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from demjax.models.convolution import OneHotConvolution
 from demjax.models.mlp import INITIALISERS, scaled_tanh
+from demjax.models.reading import alike, read
 
-CELLS = {"relu": nnx.relu, "tanh": nnx.tanh}
 PADDING = 0
 ORTHOGONAL = nnx.initializers.orthogonal()
 
@@ -23,7 +23,7 @@ class LSTM(nnx.Module):
 
     def __init__(
         self,
-        inputs: nnx.Module,
+        inputs: nnx.Linear | OneHotConvolution,
         n_units: int,
         *,
         cell: str = "tanh",
@@ -32,29 +32,23 @@ class LSTM(nnx.Module):
         mean: bool = False,
         rngs: nnx.Rngs,
     ):
-        """`inputs` is the map x -> W x, [b, t, 4 n_units] in the order i, f, o, g."""
+        """`inputs` is the map x -> W x, [b, t, 4 n_units] in the order i, f, o, g; symbols are looked up."""
         self.cell, self.n_units, self.forget_bias, self.mean = cell, n_units, forget_bias, mean
         self.inputs = inputs
         bias = init if mean else nnx.initializers.zeros_init()
         self.recurrent = nnx.Linear(n_units, 4 * n_units, kernel_init=init, bias_init=bias, rngs=rngs)
 
-    def __call__(self, x: Array, real: Array, reverse: bool = False) -> Float[Array, "b u"]:
-        """`real` [b, t] is False where a sentence has ended: there the state stays as it is."""
-        phi = CELLS[self.cell]
-
-        def step(state, inputs):
-            h, c = state
-            projected, is_word = inputs
-            i, f, o, g = jnp.split(projected + self.recurrent(h), 4, axis=1)
-            new = nnx.sigmoid(f + self.forget_bias) * c + nnx.sigmoid(i) * phi(g)
-            moved = nnx.sigmoid(o) * phi(new), new
-            state = jax.tree.map(lambda a, b: jnp.where(is_word[:, None], a, b), moved, state)
-            return state, jnp.where(is_word[:, None], state[0], 0.0) if self.mean else None
-
-        projected = jnp.moveaxis(self.inputs(x), 1, 0)
-        start = jnp.zeros((len(x), self.n_units)) + 0 * projected[0, :, :1]  # on the same devices as x
-        (h, _), states = jax.lax.scan(step, (start, start), (projected, real.T), reverse=reverse)
-        return states.sum(axis=0) / jnp.maximum(real.sum(axis=1), 1)[:, None] if self.mean else h
+    def __call__(self, x: Array, real: Bool[Array, "b t"], reverse: bool = False) -> Float[Array, "b u"]:
+        """`real` is False where a sentence has ended: there the state stays as it is."""
+        recurrent: Any = self.recurrent  # its bias is never None
+        bias = recurrent.bias[...] + self.forget_bias * (jnp.arange(4 * self.n_units) // self.n_units == 1)
+        if isinstance(self.inputs, OneHotConvolution):  # a row of the table at each step: never [b, t, 4 u] in memory
+            rows, ids = self.inputs.table() + bias[None], x.T.astype(jnp.int32)
+        else:
+            rows, ids = jnp.moveaxis(self.inputs(x), 1, 0) + bias[None, None], None
+        kernel = recurrent.kernel[...]
+        last, total = read(self.cell, reverse, *alike(real, rows, kernel), ids, real.T)
+        return total / jnp.maximum(real.sum(axis=1), 1)[:, None] if self.mean else last
 
 
 class DescriptionEncoder(nnx.Module):
