@@ -13,6 +13,10 @@ class UserError(ValueError):
     """A mistake the person at the keyboard can mend; `demjax.main` prints it as one line, no traceback."""
 
 
+class ToldElsewhere(UserError):
+    """A mistake that ends all processes of a program and that another one, process 0, tells."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: the nearest known one, else all of them.
 

@@ -16,11 +16,12 @@ import sys
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from demjax.checks import UserError, did_you_mean
 from demjax.train.config import default_config, flatten
 from demjax.train.door import exit_status
+from demjax.train.stop import stop
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, FILE.py or FILE.py:argument; change any setting with --config.section.name=value."
@@ -28,6 +29,16 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: made, or resumed. Default: runs/ and the name of the config."
 )
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed",
+    "auto",
+    ["auto", "on", "off"],
+    "Several processes as one program. auto: where the three flags below are given, or on a TPU slice, in a Slurm "
+    "step, an indexed Kubernetes job or Open MPI of several tasks. launch/ has scripts for all of these.",
+)
+_COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0, the same in every process.")
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
 _MODE = flags.DEFINE_enum(
     "mode",
     "train",
@@ -44,6 +55,13 @@ def main(argv: list[str]) -> None:
     if _CONFIG.value is None:
         raise UserError("--config is missing: try --config=configs/synthetic.py, or --help")
     workdir = _WORKDIR.value or f"runs/{_default_name()}"
+    from demjax import processes
+
+    address = processes.Address(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    if joined := processes.join(_DISTRIBUTED.value, address):
+        stop.install()
+        print(joined, flush=True)
+        _check_together(_MODE.value, _CONFIG.value)
     from demjax.train.loop import train_and_evaluate  # JAX starts here, not for --help
     from demjax.train.population import train_population
     from demjax.train.select import select, select_and_train
@@ -56,6 +74,15 @@ def main(argv: list[str]) -> None:
         train_population(_CONFIG.value, workdir)
     else:
         train_and_evaluate(_CONFIG.value, workdir, train=_MODE.value == "train")
+
+
+def _check_together(mode: str, config: ConfigDict) -> None:
+    """What many runs do, they do better beside each other than on the same mesh."""
+    for what, chosen in ((f"--mode={mode}", mode in ("select", "best")), ("population.seeds", config.population.seeds)):
+        if chosen:
+            raise UserError(
+                f"{what} in several processes: expected one, --distributed=off, or plain runs of --mode=train"
+            )
 
 
 def _default_name() -> str:

@@ -1,5 +1,7 @@
 """LSTMs over sentences: one direction, and both with word vectors and a way into the visual space."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int

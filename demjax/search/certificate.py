@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from demjax.mesh import DATA_AXIS
+from demjax.mesh import DATA_AXIS, place
 from demjax.search import bound, float64, inputs
 from demjax.search.best import find_best
 from demjax.search.problem import Problem
@@ -126,7 +126,7 @@ class _Rescorer:
         self._resident = None
         if problem.gallery.size * 4 * cut.mesh.size <= RESIDENT_BYTES:
             everywhere = NamedSharding(cut.mesh, PartitionSpec())
-            self._resident = jax.device_put(np.asarray(problem.gallery), everywhere)
+            self._resident = place(np.asarray(problem.gallery), everywhere)
 
     def __call__(self, some: slice, ids: jax.Array) -> np.ndarray:
         """Scores [q, c] of the queries `some` with their candidates `ids`; rows beyond these queries are padding."""
@@ -138,7 +138,7 @@ class _Rescorer:
             return float64.enabled(float64.of_candidates, queries, self._resident, ids, score=score)[:n]
         out = []
         for column in np.asarray(ids).T:
-            rows = jax.device_put(np.asarray(problem.gallery[column]), NamedSharding(cut.mesh, cut.q_spec))
+            rows = place(np.asarray(problem.gallery[column]), NamedSharding(cut.mesh, cut.q_spec))
             out.append(float64.enabled(float64.pairs, queries, rows, score=score)[:n])
         return np.stack(out, axis=1)
 

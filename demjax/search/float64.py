@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from demjax.mesh import localise
+
 
 @partial(jax.jit, static_argnames="score")
 def pairs(q: jax.Array, rows: jax.Array, score: str) -> jax.Array:
@@ -60,4 +62,4 @@ def _first(scores: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.
 def enabled(function: Callable, *arguments, **static) -> np.ndarray:
     """Calls with float64 switched on; the answer comes to the host."""
     with jax.enable_x64(True):
-        return np.asarray(function(*arguments, **static))
+        return np.asarray(localise(function(*arguments, **static)))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from demjax.mesh import DATA_AXIS
+from demjax.mesh import DATA_AXIS, localise
 from demjax.search.tiles import Rows, Tiling, pad, put
 
 RESIDENT_BYTES = 2**28  # of queries kept ready between chunks of the gallery; more are encoded again
@@ -136,7 +136,7 @@ def sweep(
             jax.block_until_ready(carries[i - 1] if i else carries[i])
             if progress:
                 progress(done, total)
-    return carries
+    return localise(carries)
 
 
 def merge_by_query(cut: Tiling, carry: Any) -> Any:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from demjax.mesh import DATA_AXIS
+from demjax.mesh import DATA_AXIS, place
 
 QUERY_ROWS = 1024  # vectors of a query tile at most
 GALLERY_ROWS = 15 * 1024  # rows of a gallery tile at most
@@ -114,7 +114,7 @@ def put(x: Rows, start: int, rows: int, mesh: Mesh, spec: PartitionSpec) -> jax.
     if missing and spec != PartitionSpec() and mesh.size > 1:
         xp: Any = np if isinstance(part, np.ndarray) else jnp
         part = xp.pad(part, ((0, missing),) + ((0, 0),) * (part.ndim - 1))
-    return jax.device_put(np.asarray(part) if isinstance(part, np.ndarray) else part, NamedSharding(mesh, spec))
+    return place(part, NamedSharding(mesh, spec))
 
 
 def pad(x: jax.Array, rows: int) -> jax.Array:

@@ -1,14 +1,15 @@
 """How to evaluate, and the answers: the nearest class of any images among any classes."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from demjax import metrics, reduction
+from demjax import metrics, processes, reduction
 from demjax.data import Dataset
 from demjax.hubness import Correction
 from demjax.search import moments, nearest, ranks
@@ -40,45 +41,58 @@ class Options(NamedTuple):
 class Answers:
     """Nearest class of any images among any classes; each image set and the gallery are embedded once."""
 
-    def __init__(self, task: Task, params: Any, dataset: Dataset, options: Options):
+    def __init__(
+        self, task: Task, params: Any, dataset: Dataset, options: Options, mesh: Mesh | None = None, check=lambda: None
+    ):
+        """`mesh` is of this process; `check` is called between blocks, in all processes, and may raise."""
         self.task, self.params, self.dataset, self.score, self.options = task, params, dataset, task.score, options
+        self.mesh, self._check = mesh, check
         embed = jax.jit(task.queries)  # compiled once for all members of a population
         self._embed = lambda x: embed(params, x)
         self.gallery = task.gallery(params, dataset, np.arange(len(dataset.classes)))
+        self._blocks: dict[tuple[str, int], jax.Array] = {}
         self._queries: dict[str, jax.Array] = {}
         self._fitted: dict[str, Correction] = {}
 
-    def blocks(self, split: str) -> Iterator[tuple[slice, jax.Array]]:
-        """The images of `split`, embedded block by block: features may be mapped and larger than memory."""
-        ids, size = self.dataset.splits[split], self.options.query_batch
-        for start in range(0, len(ids), size):
-            some = slice(start, min(start + size, len(ids)))
-            yield some, self._embed(self.dataset.features[ids[some]])
+    def block(self, split: str, some: slice) -> jax.Array:
+        """Some images of `split`, embedded; those of a small split are embedded once and stay."""
+        ids = self.dataset.splits[split]
+        if (split, some.start) in self._blocks:
+            return self._blocks[split, some.start]
+        block = self._embed(self.dataset.features[ids[some]])
+        if self.dataset.features.shape[1] * 4 * len(ids) <= KEPT_BYTES:
+            self._blocks[split, some.start] = block
+        return block
 
     def queries(self, split: str) -> jax.Array:
         """All images of `split`, embedded."""
+        n, size = len(self.dataset.splits[split]), self.options.query_batch
         if split not in self._queries:
-            self._queries[split] = jnp.concatenate([block for _, block in self.blocks(split)])
+            cuts = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+            self._queries[split] = jnp.concatenate([self.block(split, some) for some in cuts])
         return self._queries[split]
 
-    def parts(self, split: str) -> Iterable[tuple[slice, jax.Array]]:
-        """As `blocks`; a small split is embedded once and stays."""
-        if self.dataset.features.shape[1] * 4 * len(self.dataset.splits[split]) > KEPT_BYTES:
-            return self.blocks(split)
-        whole = self.queries(split)
-        return [(slice(0, len(whole)), whole)]
+    def over(self, split: str, work: Callable, *like: np.ndarray) -> tuple[np.ndarray, ...]:
+        """work(embedded images, which) for all images of `split`, block by block: features may be mapped and larger
+        than memory. The processes share the blocks out; `like` are arrays of the types of the results."""
+
+        def one(some: slice) -> tuple[np.ndarray, ...]:
+            return work(self.block(split, some), some)
+
+        return processes.share_rows(len(self.dataset.splits[split]), self.options.query_batch, one, like, self._check)
 
     def nearest(self, split: str, candidates: np.ndarray, corrected: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """(class ids, scores) [n] of the nearest candidates; equally near ones go to the lowest id."""
-        fitted = self._correction(split) if corrected else None
-        gallery, parts = self.gallery[candidates], []
-        for some, queries in self.parts(split):
+        fitted, gallery = self._correction(split) if corrected else None, self.gallery[candidates]
+
+        def search(queries: jax.Array, some: slice) -> tuple[np.ndarray, np.ndarray]:
             own = fitted and fitted._replace(
                 query=tuple(x[some] for x in fitted.query), gallery=tuple(x[candidates] for x in fitted.gallery)
             )
-            found = nearest(queries, gallery, k=1, score=self.score, correction=own)
-            parts.append((np.asarray(found.ids[:, 0]), np.asarray(found.scores[:, 0])))
-        ids, scores = (np.concatenate(x) for x in zip(*parts, strict=True))
+            found = nearest(queries, gallery, k=1, score=self.score, mesh=self.mesh, correction=own)
+            return np.asarray(found.ids[:, 0]), np.asarray(found.scores[:, 0])
+
+        ids, scores = self.over(split, search, np.zeros(0, np.int32), np.zeros(0, np.float32))
         return candidates[ids], scores
 
     def _correction(self, split: str) -> Correction:
@@ -100,11 +114,14 @@ class Answers:
         data, options = self.dataset, self.options
         result: dict[str, float] = {}
         ids, place = data.splits["test_unseen"], np.searchsorted(candidates, data.labels)
-        gallery, found = np.asarray(self.gallery)[candidates], []
-        for some, queries in self.parts("test_unseen"):
+        gallery = np.asarray(self.gallery)[candidates]
+
+        def rank(queries: jax.Array, some: slice) -> tuple[np.ndarray]:
             truth = place[ids[some]][:, None]
-            found.append(ranks(np.asarray(queries), gallery, truth, self.score, ties=options.ties))
-        counts = metrics.hit_counts(np.concatenate(found), data.labels[ids], options.hits, len(data.classes))
+            return (ranks(np.asarray(queries), gallery, truth, self.score, mesh=self.mesh, ties=options.ties),)
+
+        (found,) = self.over("test_unseen", rank, np.zeros(0, np.int32))
+        counts = metrics.hit_counts(found, data.labels[ids], options.hits, len(data.classes))
         for average, suffix in (("micro", ""), ("per_class", "_per_class")):
             values = metrics.hit_at_k(counts, average)
             result |= {f"{name}@{k}{suffix}": float(v) for k, v in zip(options.hits, values, strict=True)}
@@ -113,10 +130,12 @@ class Answers:
     def deviation(self) -> float:
         """The unit of penalties: root mean square over training images of the deviation of their scores over the
         classes. It follows the scale of a model, and looks at no test image."""
-        squares = []
-        for _, queries in self.parts("trainval"):
+
+        def spread(queries: jax.Array, some: slice) -> tuple[np.ndarray]:
             if queries.ndim == 3:  # several vectors per image: any of them has the scale
                 queries = queries[:, 0]
-            _, std = moments(queries, self.gallery, self.score)
-            squares.append(np.square(std, dtype=np.float64))
-        return math.sqrt(float(np.mean(np.concatenate(squares)))) or 1.0
+            _, std = moments(queries, self.gallery, self.score, mesh=self.mesh)
+            return (np.asarray(std),)
+
+        (std,) = self.over("trainval", spread, np.zeros(0, np.float32))
+        return math.sqrt(float(np.mean(np.square(std, dtype=np.float64)))) or 1.0

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from demjax import processes
 from demjax.checks import UserError
 
 
@@ -111,6 +112,8 @@ class Checkpoints:
                 if _is_the_machine(error):
                     raise
                 damaged[step] = " ".join(str(error).split())[:160] or type(error).__name__
+            if any(processes.any_of(step in damaged)):
+                damaged.setdefault(step, "for another process")
                 continue
             self._tell_damaged(damaged, warn, move)
             return Restored(step, state, item["meta"])
@@ -144,9 +147,12 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> Path:
         damaged = self.folder.parent / "damaged"
-        damaged.mkdir(exist_ok=True)
         place = next(p for n in itertools.count() if not (p := damaged / f"{step}-{n}").exists())
-        (self.folder / str(step)).rename(place)
+        processes.wait("before a step is moved")
+        if processes.is_first():
+            damaged.mkdir(exist_ok=True)
+            (self.folder / str(step)).rename(place)
+        processes.wait("after a step is moved")
         self._manager.reload()
         return place
 

@@ -13,7 +13,7 @@ from demjax.tasks import settings_of
 # Settings that say where things lie, what is kept or printed: they may change between a run and its resumption.
 FREE_KEYS = (
     *("data.dir", "data.descriptions", "task.word_vectors"),  # what they hold has fingerprints
-    *("log.tensorboard", "evaluate.query_batch", "train.keep_checkpoints"),
+    *("log.tensorboard", "evaluate.query_batch", "train.keep_checkpoints", "train.checkpoint_minutes"),
 )
 FREE_SECTIONS = ("select.",)  # what another mode reads
 
@@ -59,6 +59,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.train.batch_size = 0  # rows a step; 0: all rows
     config.train.precision = "highest"  # of matrix products: highest | high | default
     config.train.checkpoint_every = 1  # epochs; the last one is always saved
+    config.train.checkpoint_minutes = 0.0  # also after so many; 0: off
     config.train.keep_checkpoints = 3
 
     config.optimizer = ConfigDict()
@@ -179,6 +180,7 @@ def check_config(config: ConfigDict) -> None:
         ("train.passes_per_epoch", 1, False),
         ("train.batch_size", 0, False),
         ("train.checkpoint_every", 1, False),
+        ("train.checkpoint_minutes", 0, False),
         ("train.keep_checkpoints", 1, False),
         ("optimizer.learning_rate", 0, True),
         ("optimizer.warmup_steps", 0, False),

@@ -1,11 +1,12 @@
 """What every command line does about mistakes, failures and stops: one line, and an exit status."""
 
 import sys
+import traceback
 from collections.abc import Callable
 
 from absl import logging
 
-from demjax.checks import UserError
+from demjax.checks import ToldElsewhere, UserError
 from demjax.train.stop import Preempted, stop
 
 
@@ -14,6 +15,30 @@ def exit_status(call: Callable[[], int | None], *, resumes: bool = True) -> int:
 
     With `resumes` the call saves as it goes, and SIGTERM and Ctrl-C ask it to stop (train/stop.py).
     """
+    try:
+        status = _status(call, resumes)
+    except BaseException:
+        if _several():
+            traceback.print_exc()
+            _leave(1)  # an unhandled error would wait for the others, and they for it
+        raise
+    _leave(status)
+    return status
+
+
+def _several() -> bool:
+    """Whether this is one of several processes; `--help` does not start JAX to find out."""
+    return "jax" in sys.modules and sys.modules["jax"].process_count() > 1
+
+
+def _leave(status: int) -> None:
+    if _several():
+        from demjax import processes
+
+        processes.leave(status)
+
+
+def _status(call: Callable[[], int | None], resumes: bool) -> int:
     if resumes:
         stop.install()
         # Orbax tells dozens of lines a checkpoint, and when a write fails its threads print what is raised here
@@ -23,12 +48,19 @@ def exit_status(call: Callable[[], int | None], *, resumes: bool = True) -> int:
     try:
         return call() or 0
     except Preempted as told:
-        print(f"demjax: {told}; the same command resumes", file=sys.stderr)
+        if not _several() or sys.modules["jax"].process_index() == 0:
+            print(f"demjax: {told}; the same command resumes", file=sys.stderr)
         return 0
+    except SystemExit as end:  # of absl, at the end of every program
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
     except KeyboardInterrupt:
         more = "; the same command resumes from the newest checkpoint" if resumes else ""
         print(f"demjax: stopped at once{more}", file=sys.stderr)
         return 130
+    except ToldElsewhere:
+        pass
     except UserError as mistake:
         print(f"demjax: error: {mistake}", file=sys.stderr)
     except OSError as failure:

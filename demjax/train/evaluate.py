@@ -7,11 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from demjax import hubness, metrics
 from demjax.checks import UserError, choose
 from demjax.data import Dataset
 from demjax.hubness import CORRECTIONS
+from demjax.mesh import localise
 from demjax.tasks import Task
 from demjax.train.answers import Answers
 from demjax.train.answers import Options as Options
@@ -118,10 +120,14 @@ METRICS = (
 ON_VALIDATION = ("gzsl/best_harmonic", "gzsl/best_penalty")
 
 
-def evaluate(task: Task, params: Any, dataset: Dataset, options: Options = DEFAULT) -> Evaluation:
+def evaluate(
+    task: Task, params: Any, dataset: Dataset, options: Options = DEFAULT, mesh: Mesh | None = None, check=lambda: None
+) -> Evaluation:
     """Runs every protocol of the task, in float32 at the highest matrix precision.
 
-    With a correction every metric appears a second time, as "corrected/zsl/top1" and so on.
+    With a correction every metric appears a second time, as "corrected/zsl/top1" and so on. The numbers do not depend
+    on `mesh`, the devices of this process that search (default: one), nor on how many processes share the images out.
+    `check` is called between blocks of images and may raise to end the evaluation.
 
     Raises:
       UserError: an unknown correction, or one for another score than the task's.
@@ -141,7 +147,7 @@ def evaluate(task: Task, params: Any, dataset: Dataset, options: Options = DEFAU
                 f"{task.name} answers by {task.score}: expected {fitting}"
             )
     with jax.default_matmul_precision("highest"):
-        answers = Answers(task, params, dataset, options)
+        answers = Answers(task, localise(params), dataset, options, mesh, check)
         parts = [PROTOCOLS[name](answers, False) for name in task.protocols]
         again = [PROTOCOLS[name](answers, True) for name in task.protocols] if options.correction else []
     merged = [{k: v for p in parts for k, v in getattr(p, name).items()} for name in Evaluation.__dataclass_fields__]

@@ -1,29 +1,31 @@
 """train_and_evaluate: resume, epochs, evaluate, save, report. Runs any task, names none."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-import demjax
+from demjax import processes
 from demjax.checks import UserError
-from demjax.mesh import replicate
+from demjax.mesh import local_mesh, replicate
+from demjax.train.announce import announce, silent
 from demjax.train.answers import Options
 from demjax.train.checkpoint import Checkpoints
-from demjax.train.config import flatten
+from demjax.train.config import config_hash, flatten
 from demjax.train.epoch import TrainState, compile_epoch, init_state
 from demjax.train.evaluate import evaluate
 from demjax.train.picture import draw_to
-from demjax.train.report import Reporter, best_evaluated, table, write_records, write_report
+from demjax.train.report import Reporter, best_evaluated, make_report, table, write_records
 from demjax.train.run import Run, build, check_twin, provenance, validation_twin
-from demjax.train.stop import Preempted, stop
-from demjax.train.workdir import claim, open_workdir
+from demjax.train.stop import Preempted, Timer, stop
+from demjax.train.workdir import claim, open_workdir, write_json
 
 
 class TrainingDiverged(UserError):
@@ -52,13 +54,18 @@ def train_and_evaluate(
       Preempted: SIGTERM or Ctrl-C came; the state is saved.
     """
     started = time.perf_counter()
-    if jax.process_index():
-        say = _say_nothing
-    run = build(config, devices)
-    if not train and not run.task.solve and not (Path(workdir).expanduser() / "checkpoints").is_dir():
-        raise UserError(f"{workdir} has no checkpoint to evaluate: train first (--mode=train), or mend --workdir")
-    with open_workdir(workdir) as folder:
-        claim(folder, config)
+    if not processes.is_first():
+        say = silent
+    processes.check_alike("config", config_hash(config))
+    with contextlib.ExitStack() as held:
+        with processes.together():
+            run = build(config, devices)
+            if not train and not run.task.solve and not (Path(workdir).expanduser() / "checkpoints").is_dir():
+                raise UserError(
+                    f"{workdir} has no checkpoint to evaluate: train first (--mode=train), or mend --workdir"
+                )
+            check_twin(run)
+            folder = _open(workdir, config, held)
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
         try:
             return _run(run, folder, checkpoints, say, train, started)
@@ -66,17 +73,23 @@ def train_and_evaluate(
             checkpoints.close()
 
 
+def _open(workdir: str | Path, config: ConfigDict, held: contextlib.ExitStack) -> Path:
+    """The folder of the run; process 0 holds it for all."""
+    if not processes.is_first():
+        return Path(workdir).expanduser()
+    folder = held.enter_context(open_workdir(workdir))
+    claim(folder, config)
+    return folder
+
+
 def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, started: float) -> dict[str, Any]:
-    check_twin(run)
     params, epoch, seconds = (_solved if run.task.solve else _trained)(run, folder, checkpoints, say, train)
     penalty = _penalty(run, folder, say)
     begun = time.perf_counter()
-    evaluation = evaluate(run.task, params, run.dataset, options_of(run.config, penalty))
+    options = options_of(run.config, penalty)
+    evaluation = evaluate(run.task, params, run.dataset, options, local_mesh(run.mesh), _stop_evaluating)
     done = time.perf_counter()
-    if run.task.solve:
-        write_records(folder, [{"epoch": epoch} | dict(evaluation.metrics)])
-    report = write_report(
-        folder,
+    report = make_report(
         config=json.loads(json.dumps(flatten(run.config))),
         evaluation=evaluation,
         seconds={"train": seconds, "evaluate": done - begun, "total": done - started},
@@ -84,10 +97,25 @@ def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, sta
         bayes=run.dataset.bayes,
         best_on_test=None if run.task.solve or run.dataset.is_validation_view else best_evaluated(folder, epoch),
     )
+    with processes.together():
+        if processes.is_first():
+            _publish(run, folder, report, say)
+    return report
+
+
+def _publish(run: Run, folder: Path, report: dict[str, Any], say) -> None:
+    if run.task.solve:
+        write_records(folder, [{"epoch": report["provenance"]["epoch"]} | report["metrics"]])
+    write_json(folder / "report.json", report)
     say(table(report))
     picture = None if run.dataset.is_validation_view else draw_to(folder, report)  # of hundreds nobody looks at one
     say(f"report: {folder / 'report.json'}" + (f", picture: {picture}" if picture else ""))
-    return report
+
+
+def _stop_evaluating() -> None:
+    """Everything trained is saved: a stop need not wait for the end of the evaluation."""
+    if any(processes.any_of(bool(stop.requested_by))):
+        raise Preempted(f"stopped by {stop.name} while evaluating")
 
 
 def _trained(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool) -> tuple[Any, int, float]:
@@ -96,7 +124,7 @@ def _trained(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool)
     if int(state.epoch) == 0 and not train:
         raise UserError(f"{folder} has no checkpoint to evaluate: train first (--mode=train)")
     if train and int(state.epoch) < run.config.train.epochs:
-        _announce(run, state.params, say)
+        announce(run, state.params, say)
         state, seconds = _train(run, state, seconds, folder, checkpoints, say)
     return state.params, int(state.epoch), seconds
 
@@ -107,7 +135,7 @@ def _solved(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool) 
     begun = time.perf_counter()
     assert run.task.solve is not None
     params = jax.block_until_ready(run.task.solve())
-    _announce(run, params, say)
+    announce(run, params, say)
     return params, run.config.train.epochs, time.perf_counter() - begun
 
 
@@ -148,13 +176,15 @@ def _train(run: Run, state: TrainState, seconds: float, folder: Path, checkpoint
     config = run.config
     reporter = Reporter(folder, config.train.epochs, tensorboard=config.log.tensorboard, say=say)
     reporter.rewind(int(state.epoch))
+    saving = Timer(config.train.checkpoint_minutes)
     epoch = compile_epoch(run.task, run.optimizer, run.mesh, run.plan)
     rows = replicate({name: run.rows[name] for name in run.task.fields}, run.mesh)
     tables = replicate(dict(run.task.tables), run.mesh)
     saved = int(state.epoch)
     try:
         for number in range(saved + 1, config.train.epochs + 1):
-            if stop.requested_by:
+            asked, due = processes.any_of(bool(stop.requested_by), processes.is_first() and saving.is_due())
+            if asked:
                 break
             begun = time.perf_counter()
             state, losses = epoch(state, rows, tables)
@@ -163,14 +193,17 @@ def _train(run: Run, state: TrainState, seconds: float, folder: Path, checkpoint
             seconds += took
             last = number == config.train.epochs
             if config.evaluate.every and (last or number % config.evaluate.every == 0):
-                values |= evaluate(run.task, state.params, run.dataset, options_of(config)).metrics
+                values |= evaluate(
+                    run.task, state.params, run.dataset, options_of(config), local_mesh(run.mesh)
+                ).metrics
             # The line first: killed in between, the epoch is trained and told again; the other way round it
             # would be missing for ever.
             reporter.epoch(number, number * run.steps_per_epoch, took, values)
-            if last or number % config.train.checkpoint_every == 0:
+            if last or due or number % config.train.checkpoint_every == 0:
                 _check_finite(state.params, number, checkpoints)
                 checkpoints.save(number, state, run.identity | {"seconds": seconds})
                 saved = number
+                saving.restart()
         if (reached := int(state.epoch)) > saved:  # asked to stop between two checkpoints
             _check_finite(state.params, reached, checkpoints)
             checkpoints.save(reached, state, run.identity | {"seconds": seconds})
@@ -190,7 +223,7 @@ def _mean_losses(losses: dict[str, jax.Array], epoch: int, run: Run, checkpoints
     if len(bad):
         checkpoints.wait()
         step = (epoch - 1) * run.steps_per_epoch + int(bad[0]) + 1
-        raise _diverged(f"loss is {host['loss'][bad[0]]} at step {step} (epoch {epoch})", checkpoints)
+        _diverged(f"loss is {host['loss'][bad[0]]} at step {step} (epoch {epoch})", checkpoints)
     return {f"train/{name}": float(np.mean(value, dtype=np.float64)) for name, value in host.items()}
 
 
@@ -198,7 +231,7 @@ def _check_finite(params: Any, epoch: int, checkpoints: Checkpoints) -> None:
     """The loss of a step says nothing about its own update: after the last one only the parameters do."""
     if not _all_finite(params):
         checkpoints.wait()
-        raise _diverged(f"parameters are not finite after epoch {epoch}", checkpoints)
+        _diverged(f"parameters are not finite after epoch {epoch}", checkpoints)
 
 
 @jax.jit
@@ -206,32 +239,9 @@ def _all_finite(params: Any) -> jax.Array:
     return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
 
 
-def _diverged(what: str, checkpoints: Checkpoints) -> TrainingDiverged:
-    return TrainingDiverged(
-        f"{what}: lower optimizer.learning_rate or set optimizer.clip_norm; the last good checkpoint in "
-        f"{checkpoints.folder} is kept"
-    )
-
-
-def _say_nothing(line: str) -> None:
-    """Process 0 speaks for all."""
-
-
-def _announce(run: Run, params: Any, say) -> None:
-    d, config = run.dataset, run.config
-    device = run.mesh.devices.flat[0]
-    n_params = sum(x.size for x in jax.tree.leaves(params))
-    say(f"demjax {demjax.__version__} | process {jax.process_index() + 1}/{jax.process_count()} | "
-        f"{run.mesh.size} x {device.device_kind} ({device.platform})")  # fmt: skip
-    say(f"{d.name} ({d.version}): {len(d.labels)} images x {d.features.shape[1]} features, {len(d.seen)} seen and "
-        f"{len(d.unseen)} unseen classes x {d.semantics.shape[1]} semantics")  # fmt: skip
-    if d.descriptions is not None:
-        say(f"{len(d.descriptions.sentences):,} descriptions ({d.sources['descriptions']})")
-    for note in run.task.notes:
-        say(note)
-    if run.task.solve:
-        say(f"{run.task.name} ({run.task.direction}, {run.task.score}): {n_params:,} parameters in closed form")
-        return
-    say(f"{run.task.name} ({run.task.direction}, {run.task.score}): {n_params:,} parameters; batches of "
-        f"{run.batch_size} {'images' if config.train.batching == 'examples' else 'classes'}, "
-        f"{run.steps_per_epoch} steps an epoch, {config.train.epochs} epochs")  # fmt: skip
+def _diverged(what: str, checkpoints: Checkpoints) -> NoReturn:
+    with processes.together():  # all have seen it
+        raise TrainingDiverged(
+            f"{what}: lower optimizer.learning_rate or set optimizer.clip_norm; the last good checkpoint in "
+            f"{checkpoints.folder} is kept"
+        )

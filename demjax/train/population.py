@@ -33,7 +33,7 @@ from demjax.train.members import (
     member_params,
     with_padding,
 )
-from demjax.train.report import table, write_report
+from demjax.train.report import make_report, table
 from demjax.train.run import check_twin, provenance, validation_twin
 from demjax.train.stop import Preempted, stop
 from demjax.train.workdir import claim, open_workdir, write_json
@@ -151,8 +151,7 @@ def _report(
         own = folder / MEMBERS / f"{i:03d}"
         own.mkdir(parents=True, exist_ok=True)
         write_json(own / "config.json", json.loads(json.dumps(flatten(config))))
-        report = write_report(
-            own,
+        report = make_report(
             config=json.loads(json.dumps(flatten(config))),
             evaluation=evaluation,
             seconds={
@@ -164,6 +163,7 @@ def _report(
             bayes=run.dataset.bayes,
             best_on_test=None,
         )
+        write_json(own / "report.json", report)
         reports.append(report)
         say(f"member {i + 1}/{len(population.members)}, seed {member.seed} {member.setting or ''}\n{table(report)}")
     _tell_lost(lost, reports, say)

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from demjax import processes
 from demjax.progress import duration
 from demjax.train.evaluate import Evaluation
-from demjax.train.workdir import write_json, write_text
+from demjax.train.workdir import write_text
 
 # (metric, heading) of the table for people, in percent.
 COLUMNS = (
@@ -26,17 +27,18 @@ COLUMNS = (
 
 
 class Reporter:
-    """Writes the run's numbers as they come; one JSON line per epoch, each epoch once."""
+    """Writes the run's numbers as they come; one JSON line per epoch, each epoch once. Process 0 writes for all."""
 
     def __init__(self, workdir: Path, total_epochs: int, *, tensorboard: bool, say=print):
         self.say, self._total = say, total_epochs
         self._file = workdir / "metrics.jsonl"
-        self._board = _summary_writer(workdir) if tensorboard else None
+        self._writes = processes.is_first()
+        self._board = _summary_writer(workdir) if tensorboard and self._writes else None
         self._told: list[float] = []  # when each line of this session was told
 
     def rewind(self, epoch: int) -> None:
         """Drops lines of epochs after `epoch`, and a torn last line: a resumed run writes them again."""
-        if not self._file.exists():
+        if not self._writes or not self._file.exists():
             return
         kept = []
         for line in self._file.read_text().splitlines():
@@ -49,6 +51,8 @@ class Reporter:
 
     def epoch(self, epoch: int, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """One line to metrics.jsonl, TensorBoard and the terminal."""
+        if not self._writes:
+            return
         record = {"epoch": epoch, "step": step, "seconds": round(seconds, 4)} | dict(values)
         record |= {"time": round(time.time(), 3)}
         with self._file.open("a") as out:
@@ -78,8 +82,7 @@ def _summary_writer(workdir: Path) -> Any:
     return SummaryWriter(str(workdir / "tensorboard"))
 
 
-def write_report(
-    workdir: Path,
+def make_report(
     *,
     config: Mapping[str, Any],
     evaluation: Evaluation,
@@ -88,7 +91,7 @@ def write_report(
     bayes: Mapping[str, float],
     best_on_test: Mapping[str, float] | None,
 ) -> dict[str, Any]:
-    """report.json: fractions, seconds, and where the numbers come from. NaN becomes null."""
+    """What report.json holds: fractions, seconds, and where the numbers come from. NaN becomes null."""
     report = {
         "config": config,
         "metrics": dict(evaluation.metrics),
@@ -102,9 +105,7 @@ def write_report(
         report["bayes"] = dict(bayes)
     if best_on_test:
         report["best_on_test"] = dict(best_on_test)
-    report = _finite(report)
-    write_json(workdir / "report.json", report)
-    return report
+    return _finite(report)
 
 
 def write_records(workdir: Path, records: Sequence[Mapping[str, Any]]) -> None:

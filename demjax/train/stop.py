@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C ask for a stop; the loop saves and ends where it can resume."""
 
 import signal
+import time
 from types import FrameType
 
 
@@ -16,12 +17,15 @@ class _Stop:
 
     @property
     def name(self) -> str:
-        """Of the signal that asked, or nothing."""
-        return self.requested_by.name if self.requested_by else ""
+        """Of the signal that asked, here or in another process."""
+        return self.requested_by.name if self.requested_by else "a signal to another process"
 
     def install(self) -> None:
-        """Takes over SIGTERM and SIGINT; call it before anything slow."""
-        self.requested_by = None
+        """Takes over SIGTERM and SIGINT; call it before anything slow.
+
+        And again after `jax.distributed` has started: it takes SIGTERM for a notice that says nothing about SIGINT and
+        cannot be asked in the middle of an evaluation; the processes agree by `processes.any_of` instead.
+        """
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
 
@@ -33,3 +37,19 @@ class _Stop:
 
 
 stop = _Stop()
+
+
+class Timer:
+    """Whether some minutes have passed; by a clock that nobody sets. 0 minutes: never."""
+
+    def __init__(self, minutes: float):
+        self._seconds = 60 * minutes
+        self.restart()
+
+    def restart(self) -> None:
+        """Counts from now on."""
+        self._since = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether the time is over."""
+        return 0 < self._seconds <= time.monotonic() - self._since

@@ -4,7 +4,8 @@ import pytest
 
 from demjax.train import report as report_module
 from demjax.train.evaluate import Evaluation
-from demjax.train.report import Reporter, read_records, table, write_report
+from demjax.train.report import Reporter, make_report, read_records, table
+from demjax.train.workdir import write_json
 
 METRICS = {
     "zsl/top1": 0.5, "zsl/micro": 0.25, "gzsl/unseen": 0.2, "gzsl/seen": 0.6, "gzsl/harmonic": 0.3,
@@ -23,7 +24,9 @@ def report_in(folder, **changes):
         bayes={},
         best_on_test=None,
     )
-    return write_report(folder, **(parts | changes))
+    report = make_report(**(parts | changes))
+    write_json(folder / "report.json", report)
+    return report
 
 
 def test_undefined_numbers_are_null_and_the_file_is_strict_json(tmp_path):

@@ -1,0 +1,112 @@
+"""What several processes say to each other: flags, shares of work, mistakes. All must call these, in one order."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from demjax.checks import ToldElsewhere, UserError
+from demjax.processes.watch import farewell
+
+MESSAGE_BYTES = 2000
+
+
+def is_first() -> bool:
+    """Whether this process writes and speaks for all."""
+    return jax.process_index() == 0
+
+
+def any_of(*flags: bool) -> tuple[bool, ...]:
+    """Each flag as it is in any process: what one has seen all know, at the same place of the program."""
+    if jax.process_count() == 1:
+        return flags
+    return tuple(bool(x) for x in multihost_utils.process_allgather(np.array(flags)).any(axis=0))
+
+
+def wait(name: str) -> None:
+    """Until all processes are here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def share_rows(
+    n: int, block: int, work: Callable[[slice], tuple[np.ndarray, ...]], like: Sequence[np.ndarray], check=lambda: None
+) -> tuple[np.ndarray, ...]:
+    """Arrays of n rows, made block by block; the processes take turns and all get the whole.
+
+    Args:
+      n, block: rows, and rows of a block.
+      work: rows -> what belongs to them.
+      like: arrays of the types, and of the shapes but for the rows.
+      check: called before each round, in all processes.
+    """
+    n_processes, starts = jax.process_count(), range(0, n, block)
+    whole = tuple(np.zeros((n, *x.shape[1:]), x.dtype) for x in like)
+    for i in range(0, len(starts), n_processes):
+        check()
+        if (mine := i + jax.process_index()) < len(starts):
+            some = slice(starts[mine], min(starts[mine] + block, n))
+            for array, part in zip(whole, work(some), strict=True):
+                array[some] = part
+    if n_processes == 1:
+        return whole
+    rows = np.arange(n)
+    return tuple(np.asarray(x)[rows // block % n_processes, rows] for x in multihost_utils.process_allgather(whole))
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What a process does alone: its mistake is that of all, so that nobody waits for it. No collectives inside.
+
+    Raises:
+      UserError: here or, `ToldElsewhere`, in another process.
+      OSError: here.
+    """
+    mistake: UserError | OSError | None = None
+    try:
+        yield
+    except (UserError, OSError) as error:
+        mistake = error
+    if jax.process_count() > 1:
+        told = _messages(_line(mistake) if mistake else "")
+        bad = [i for i, message in enumerate(told) if message]
+        if bad:
+            farewell()  # all end now, each of its own accord
+            if not is_first():
+                raise ToldElsewhere(told[bad[0]]) from mistake
+            if mistake is None:
+                raise UserError(f"process {bad[0]} of {len(told)}: {told[bad[0]]}")
+    if mistake:
+        raise mistake
+
+
+def _line(error: UserError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _messages(mine: str) -> list[str]:
+    """What each process has to say."""
+    line = mine.encode()[:MESSAGE_BYTES]
+    padded = np.frombuffer(line.ljust(MESSAGE_BYTES, b"\0"), np.uint8)
+    return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in multihost_utils.process_allgather(padded)]
+
+
+def check_alike(what: str, mine: str) -> None:
+    """Raises a UserError unless `mine` is the same in all processes."""
+    if jax.process_count() == 1:
+        return
+    told = _messages(mine)
+    with together():
+        if other := next((i for i, message in enumerate(told) if message != told[0]), 0):
+            raise UserError(
+                f"process {other} has another {what} than process 0 ({told[other]}, {told[0]}): start all alike"
+            )
+
+
+def from_first(mine: str) -> str:
+    """The message of process 0."""
+    return _messages(mine)[0]

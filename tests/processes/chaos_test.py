@@ -1,0 +1,94 @@
+"""Processes that die, at any moment, of anything: the others stop and say so, and nothing that was saved is lost."""
+
+import json
+import random
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from demjax.processes.watch import GONE
+from demjax.train.restore import restore_run
+from tests.processes.launch import finish, mains
+
+STOPS_WITHIN = 10  # seconds after another process has died
+CONFIG = (
+    "--config=configs/synthetic.py:quick", "--config.optimizer.name=sgd", "--config.optimizer.learning_rate=1e-3",
+    "--config.train.batching=examples", "--config.log.tensorboard=False",
+)  # fmt: skip
+
+
+def epochs(workdir):
+    """Finished epochs that were told."""
+    file = workdir / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line)["epoch"] for line in lines if line.endswith("\n")]
+
+
+def wait_for_epoch(workdir, number, started, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and len(epochs(workdir)) < number and started[0].poll() is None:
+        time.sleep(0.02)
+
+
+def params(workdir):
+    return jax.tree.map(np.asarray, restore_run(workdir).params)
+
+
+def test_one_is_killed_and_the_other_says_so(tmp_path):
+    """Then one process of one device goes on, to the end of a run that nobody disturbed."""
+    flags = (*CONFIG, "--config.train.epochs=15")
+    started = mains(2, *flags, f"--workdir={tmp_path}/run")
+    wait_for_epoch(tmp_path / "run", 2, started)
+    started[1].kill()
+    begun = time.monotonic()
+    first, second = finish(started)
+    assert time.monotonic() - begun < STOPS_WITHIN
+    assert second.status == -signal.SIGKILL and first.status == GONE, first.err
+    assert "process 1 of 2 has gone; what was saved is intact, the same command resumes" in first.err
+    alone = [mains(1, *flags, f"--workdir={tmp_path}/{name}") for name in ("run", "undisturbed")]
+    ended = finish([own[0] for own in alone])
+    assert all(e.status == 0 for e in ended), ended
+    assert "resuming after epoch" in ended[0].out
+    compare(tmp_path / "run", tmp_path / "undisturbed", 2e-5)
+    assert epochs(tmp_path / "run") == list(range(1, 16))
+
+
+def compare(got, want, tolerance):
+    def check(g, w):
+        np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance)
+
+    jax.tree.map(check, params(got), params(want))
+
+
+def test_a_mistake_of_one_ends_all_and_is_told_once(tmp_path):
+    flags = ("--config=configs/cub.py", "--config.log.tensorboard=False", f"--workdir={tmp_path}/run")
+    ended = finish(mains(2, *flags, each=lambda i: (f"--config.data.dir={tmp_path}/nowhere{i}",)))
+    assert [e.status for e in ended] == [1, 1]
+    assert "nowhere0" in ended[0].err and not ended[1].err, ended
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("same_layout", (True, False))
+def test_twenty_rounds(tmp_path, same_layout):
+    """Bit-equal where the layout stays, 2e-5 where it changes."""
+    draw, flags = random.Random(0), (*CONFIG, "--config.train.epochs=400")
+    undisturbed = finish(mains(2, *flags, f"--workdir={tmp_path}/undisturbed"))
+    assert all(e.status == 0 for e in undisturbed), undisturbed
+    run, report = tmp_path / "run", tmp_path / "run" / "report.json"
+    for _ in range(20):
+        started = mains(2 if same_layout else draw.choice((1, 2, 4)), *flags, f"--workdir={run}")
+        wait_for_epoch(run, len(epochs(run)) + draw.randrange(12), started)
+        time.sleep(draw.random())
+        draw.choice(started).send_signal(draw.choice((signal.SIGKILL, signal.SIGTERM)))
+        statuses = {e.status for e in finish(started)}
+        assert statuses <= {0, GONE, -signal.SIGKILL, -signal.SIGTERM}, statuses
+        if report.exists():
+            break
+    ended = finish(mains(2, *flags, f"--workdir={run}"))
+    assert all(e.status == 0 for e in ended), ended
+    compare(run, tmp_path / "undisturbed", 0.0 if same_layout else 2e-5)
+    assert epochs(run) == list(range(1, 401))

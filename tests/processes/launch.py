@@ -1,0 +1,63 @@
+"""Starts the processes of one program on this machine, 8 virtual devices in all, and waits for them."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+DEVICES = 8
+SECONDS = 240
+
+
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def start(argv, devices, cwd=ROOT):
+    """One process with so many virtual devices; the tests' caches are its own, too."""
+    env = dict(os.environ, PYTHONPATH=str(ROOT), NPROC="32", PYTHONUNBUFFERED="1")
+    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, *map(str, argv)], env=env, cwd=cwd, **pipes)
+
+
+def finish(started):
+    """All have ended; a program that hangs is ended and told of."""
+    ended = []
+    try:
+        for process in started:
+            out, err = process.communicate(timeout=SECONDS)
+            told = "\n".join(line for line in err.splitlines() if "[Gloo]" not in line)
+            ended.append(Ended(process.returncode, out, told))
+    finally:
+        for process in started:
+            process.kill()
+    return ended
+
+
+def workers(n, folder, *tasks):
+    """worker.py in n processes."""
+    address = f"127.0.0.1:{free_port()}"
+    argv = [(Path(__file__).with_name("worker.py"), i, n, address, folder, *tasks) for i in range(n)]
+    ended = finish([start(own, DEVICES // n) for own in argv])
+    assert [e.status for e in ended] == [0] * n, ended
+    return ended
+
+
+def mains(n, *flags, each=lambda i: ()):
+    """demjax.main in n processes, started; `each` gives the flags of one of them."""
+    address = f"--coordinator_address=127.0.0.1:{free_port()}"
+    own = [
+        ("-m", "demjax.main", *flags, *each(i), address, f"--num_processes={n}", f"--process_id={i}") for i in range(n)
+    ]
+    return [start(argv, DEVICES // n) for argv in own]
