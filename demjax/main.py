@@ -12,6 +12,7 @@ workdir gets config.json, metrics.jsonl, checkpoints/ and report.json; all setti
 stand in demjax/train/config.py. `python -m demjax.tables runs/a runs/b ...` prints mean and std over seeds.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from demjax.checks import UserError, did_you_mean
 from demjax.train.config import default_config, flatten
 from demjax.train.door import exit_status
 from demjax.train.stop import stop
+
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"  # read when JAX starts
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, FILE.py or FILE.py:argument; change any setting with --config.section.name=value."
@@ -55,6 +58,8 @@ def main(argv: list[str]) -> None:
     if _CONFIG.value is None:
         raise UserError("--config is missing: try --config=configs/synthetic.py, or --help")
     workdir = _WORKDIR.value or f"runs/{_default_name()}"
+    if _CONFIG.value.get("deterministic"):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
     from demjax import processes
 
     address = processes.Address(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)

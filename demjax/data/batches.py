@@ -4,19 +4,22 @@ An image is a group of one; with least squares a whole class may be one group, a
 gradient stay exact: sum_i ||x_i - f||^2 = n ||mean - f||^2 + scatter.
 """
 
+from typing import Any
+
 import numpy as np
 
 from demjax.data.dataset import Dataset
+from demjax.data.picked import Picked
 
-Rows = dict[str, np.ndarray]
+Rows = dict[str, Any]  # arrays, or what can be sliced like one
 
 
 def examples(dataset: Dataset) -> Rows:
-    """One row per training image."""
+    """One row per training image; the features of a mapped file are read where they are used."""
     ids = dataset.splits["trainval"]
     n = len(ids)
     return _with_empty_row(
-        features=dataset.features[ids],
+        features=Picked(dataset.features, ids) if isinstance(dataset.features, np.memmap) else dataset.features[ids],
         label=dataset.labels[ids],
         weight=np.ones(n, np.float32),
         scatter=np.zeros(n, np.float32),
@@ -49,7 +52,7 @@ def classes(dataset: Dataset) -> Rows:
 BATCHING = {"examples": examples, "class_sums": class_sums, "classes": classes}
 
 
-def _with_empty_row(**rows: np.ndarray) -> Rows:
+def _with_empty_row(**rows: Any) -> Rows:
     """Appends a row of zeros: weight 0 counts for nothing, so incomplete batches are padded with its id."""
-    padded = {k: np.concatenate([v, np.zeros_like(v[:1])]) for k, v in rows.items()}
-    return padded | {"label": padded["label"].astype(np.int32)}
+    rows["label"] = rows["label"].astype(np.int32)
+    return {k: v if isinstance(v, Picked) else np.concatenate([v, np.zeros_like(v[:1])]) for k, v in rows.items()}

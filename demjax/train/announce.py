@@ -8,6 +8,8 @@ import jax
 import demjax
 from demjax.train.run import Run
 
+TOLD_BYTES = 2**26  # of rows: where smaller ones lie nobody asks
+
 
 def announce(run: Run, params: Any, say: Callable[[str], None]) -> None:
     """Says it, some lines."""
@@ -26,6 +28,8 @@ def announce(run: Run, params: Any, say: Callable[[str], None]) -> None:
     if run.task.solve:
         say(f"{run.task.name} ({run.task.direction}, {run.task.score}): {n_params:,} parameters in closed form")
         return
+    if run.placement.row_bytes * run.placement.n_rows > TOLD_BYTES or run.placement.kind != "replicated":
+        say(run.placement.told(run.mesh))
     say(f"{run.task.name} ({run.task.direction}, {run.task.score}): {n_params:,} parameters; batches of "
         f"{run.batch_size} {'images' if config.train.batching == 'examples' else 'classes'}, "
         f"{run.steps_per_epoch} steps an epoch, {config.train.epochs} epochs")  # fmt: skip

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from demjax import metrics, processes, reduction
 from demjax.data import Dataset
+from demjax.data.picked import read_rows
 from demjax.hubness import Correction
 from demjax.search import moments, nearest, ranks
 from demjax.tasks import Task
@@ -59,7 +60,7 @@ class Answers:
         ids = self.dataset.splits[split]
         if (split, some.start) in self._blocks:
             return self._blocks[split, some.start]
-        block = self._embed(self.dataset.features[ids[some]])
+        block = self._embed(read_rows(self.dataset.features, ids[some]))
         if self.dataset.features.shape[1] * 4 * len(ids) <= KEPT_BYTES:
             self._blocks[split, some.start] = block
         return block

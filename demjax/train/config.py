@@ -13,7 +13,7 @@ from demjax.tasks import settings_of
 # Settings that say where things lie, what is kept or printed: they may change between a run and its resumption.
 FREE_KEYS = (
     *("data.dir", "data.descriptions", "task.word_vectors"),  # what they hold has fingerprints
-    *("log.tensorboard", "evaluate.query_batch", "train.keep_checkpoints", "train.checkpoint_minutes"),
+    *("profile", "log.tensorboard", "evaluate.query_batch", "train.keep_checkpoints", "train.checkpoint_minutes"),
 )
 FREE_SECTIONS = ("select.",)  # what another mode reads
 
@@ -30,6 +30,8 @@ def default_config(task: str = "dem") -> ConfigDict:
     """
     config = ConfigDict()
     config.seed = 0  # of initialisation and batch order; data have their own
+    config.deterministic = False  # on GPUs: kernels that give the same bits every time, slower ones; elsewhere always
+    config.profile = ""  # a folder for a trace of some calls: TensorBoard's profile plugin or ui.perfetto.dev show it
 
     config.data = ConfigDict()
     config.data.name = "CUB"  # CUB AWA1 AWA2 SUN APY, a name for your own files, or planted
@@ -57,6 +59,8 @@ def default_config(task: str = "dem") -> ConfigDict:
     # class_sums: exact full-batch gradient from one row per class | examples | classes: other ones in every step
     config.train.batching = "class_sums"
     config.train.batch_size = 0  # rows a step; 0: all rows
+    config.train.placement = "auto"  # of the rows: replicated | sharded | streamed, see train/feed.py; auto: by size
+    config.train.chunk_rows = 0  # streamed at once; 0: 256 MiB of them
     config.train.precision = "highest"  # of matrix products: highest | high | default
     config.train.checkpoint_every = 1  # epochs; the last one is always saved
     config.train.checkpoint_minutes = 0.0  # also after so many; 0: off
@@ -179,6 +183,7 @@ def check_config(config: ConfigDict) -> None:
         ("train.epochs", 1, False),
         ("train.passes_per_epoch", 1, False),
         ("train.batch_size", 0, False),
+        ("train.chunk_rows", 0, False),
         ("train.checkpoint_every", 1, False),
         ("train.checkpoint_minutes", 0, False),
         ("train.keep_checkpoints", 1, False),

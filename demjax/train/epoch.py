@@ -26,7 +26,7 @@ class TrainState(NamedTuple):
     Attributes:
       params: of the task.
       opt_state: of the optax optimiser.
-      epoch: int32, finished epochs.
+      epoch: int32, finished compiled calls: epochs, or chunks where rows are streamed.
       key: uint32 key data. Batch orders and random draws are functions of it and of `epoch` alone, so a
         resumed run repeats an uninterrupted one, on any number of devices.
     """
@@ -83,6 +83,7 @@ def global_loss_and_grads(task: Task, params: Any, batch: Mapping[str, Any], key
     def loss(p):
         total, count, sums = task.loss(p, batch, key, DATA_AXIS)
         total, count, sums = jax.lax.psum((total, count, sums), DATA_AXIS)
+        count = jnp.where(count > 0, count, 1)  # a small batch of a streamed chunk can have empty rows only
         return total / count, {name: value / count for name, value in sums.items()}
 
     (value, parts), grads = jax.value_and_grad(loss, has_aux=True)(params)
@@ -120,7 +121,30 @@ class Plan(NamedTuple):
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), schedule)
 
 
-def run_steps(task: Task, optimizer: optax.GradientTransformation) -> Callable:
+def take(rows: Mapping[str, Any], ids: jax.Array) -> dict[str, Any]:
+    """This device's part of a batch, where it holds all rows."""
+    return {name: x[ids] for name, x in rows.items()} | {"row": ids}
+
+
+def take_shared(rows: Mapping[str, Any], ids: jax.Array) -> dict[str, Any]:
+    """The same where every device holds a part of the rows, and `ids` [b] are those of the whole batch.
+
+    Each gives what it has of the batch and gets its part of it: one reduce-scatter of a batch, exact, because all but
+    one of the numbers added are 0.
+    """
+    device, n = jax.lax.axis_index(DATA_AXIS), len(ids) // jax.lax.axis_size(DATA_AXIS)
+
+    def share(x: jax.Array) -> jax.Array:
+        at = ids - device * len(x)
+        mine = (at >= 0) & (at < len(x))
+        part = jnp.where(mine.reshape(-1, *[1] * (x.ndim - 1)), x[jnp.clip(at, 0, len(x) - 1)], 0)
+        return jax.lax.psum_scatter(part, DATA_AXIS, tiled=True)
+
+    own = jax.lax.dynamic_slice_in_dim(ids, device * n, n)
+    return {name: share(x) for name, x in rows.items()} | {"row": own}
+
+
+def run_steps(task: Task, optimizer: optax.GradientTransformation, take: Callable = take) -> Callable:
     """(params and optimiser state, row ids [steps, b], keys, rows, tables) -> (the same, losses [steps]), per device.
 
     A table `learning_rate` scales the updates: so one optimiser of rate 1 serves members of different rates.
@@ -129,7 +153,7 @@ def run_steps(task: Task, optimizer: optax.GradientTransformation) -> Callable:
     def run(trained, orders, keys, rows, tables):
         def step(carry, inputs):
             (params, opt_state), (ids, key) = carry, inputs
-            batch = {name: rows[name][ids] for name in task.fields} | tables | {"row": ids}
+            batch = tables | take({name: rows[name] for name in task.fields}, ids)
             values, grads = global_loss_and_grads(task, params, batch, key)
             updates, opt_state = optimizer.update(grads, opt_state, params)
             if "learning_rate" in tables:
@@ -142,7 +166,7 @@ def run_steps(task: Task, optimizer: optax.GradientTransformation) -> Callable:
 
 
 def compile_epoch(
-    task: Task, optimizer: optax.GradientTransformation, mesh: Mesh, plan: Plan
+    task: Task, optimizer: optax.GradientTransformation, mesh: Mesh, plan: Plan, shared: bool = False
 ) -> Callable[[TrainState, Mapping[str, Any], Mapping[str, Any]], tuple[TrainState, Losses]]:
     """Builds epoch(state, rows, tables) -> (state, losses), jitted, its state donated.
 
@@ -150,16 +174,18 @@ def compile_epoch(
       task, optimizer: what to train and how.
       mesh: one axis, `data`; each device takes its share of every batch.
       plan: of the epoch.
+      shared: the rows are shared out among the devices, in equal parts.
 
     Returns:
       The epoch; its losses have one value per step.
     """
     width = math.ceil(plan.batch_size / mesh.size) * mesh.size
     everywhere, split = PartitionSpec(), PartitionSpec(None, DATA_AXIS)
+    own_rows = PartitionSpec(DATA_AXIS) if shared else everywhere
     mapped = jax.shard_map(
-        run_steps(task, optimizer),
+        run_steps(task, optimizer, take_shared if shared else take),
         mesh=mesh,
-        in_specs=(everywhere, split, everywhere, everywhere, everywhere),
+        in_specs=(everywhere, everywhere if shared else split, everywhere, own_rows, everywhere),
         out_specs=everywhere,
     )
 

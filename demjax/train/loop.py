@@ -5,31 +5,26 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from demjax import processes
 from demjax.checks import UserError
 from demjax.mesh import local_mesh, replicate
+from demjax.train import training
 from demjax.train.announce import announce, silent
 from demjax.train.answers import Options
 from demjax.train.checkpoint import Checkpoints
 from demjax.train.config import config_hash, flatten
-from demjax.train.epoch import TrainState, compile_epoch, init_state
+from demjax.train.epoch import TrainState, init_state
 from demjax.train.evaluate import evaluate
 from demjax.train.picture import draw_to
-from demjax.train.report import Reporter, best_evaluated, make_report, table, write_records
+from demjax.train.report import best_evaluated, make_report, table, write_records
 from demjax.train.run import Run, build, check_twin, provenance, validation_twin
-from demjax.train.stop import Preempted, Timer, stop
+from demjax.train.stop import Preempted, stop
 from demjax.train.workdir import claim, open_workdir, write_json
-
-
-class TrainingDiverged(UserError):
-    """The loss is no longer a number. The last good checkpoint is untouched."""
 
 
 def train_and_evaluate(
@@ -123,10 +118,11 @@ def _trained(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool)
     state, seconds = _start(run, folder, checkpoints, say, train)
     if int(state.epoch) == 0 and not train:
         raise UserError(f"{folder} has no checkpoint to evaluate: train first (--mode=train)")
-    if train and int(state.epoch) < run.config.train.epochs:
+    if train and int(state.epoch) < run.calls:
         announce(run, state.params, say)
-        state, seconds = _train(run, state, seconds, folder, checkpoints, say)
-    return state.params, int(state.epoch), seconds
+        options = options_of(run.config)
+        state, seconds = training.train(run, state, seconds, folder, checkpoints, say, options)
+    return state.params, int(state.epoch) // run.placement.chunks, seconds
 
 
 def _solved(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool) -> tuple[Any, int, float]:
@@ -167,81 +163,5 @@ def _start(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool) -
     restored = checkpoints.restore(state, run.identity, warn=say, move=train)
     if restored is None:
         return state, 0.0
-    say(f"{folder}: resuming after epoch {restored.step} of {run.config.train.epochs}")
+    say(f"{folder}: resuming after {run.place(restored.step)} of {run.config.train.epochs}")
     return restored.state, restored.meta["seconds"]
-
-
-def _train(run: Run, state: TrainState, seconds: float, folder: Path, checkpoints: Checkpoints, say):
-    """Epochs until the last one, or until asked to stop; every state that is saved has finite losses."""
-    config = run.config
-    reporter = Reporter(folder, config.train.epochs, tensorboard=config.log.tensorboard, say=say)
-    reporter.rewind(int(state.epoch))
-    saving = Timer(config.train.checkpoint_minutes)
-    epoch = compile_epoch(run.task, run.optimizer, run.mesh, run.plan)
-    rows = replicate({name: run.rows[name] for name in run.task.fields}, run.mesh)
-    tables = replicate(dict(run.task.tables), run.mesh)
-    saved = int(state.epoch)
-    try:
-        for number in range(saved + 1, config.train.epochs + 1):
-            asked, due = processes.any_of(bool(stop.requested_by), processes.is_first() and saving.is_due())
-            if asked:
-                break
-            begun = time.perf_counter()
-            state, losses = epoch(state, rows, tables)
-            values = _mean_losses(losses, number, run, checkpoints)
-            took = time.perf_counter() - begun
-            seconds += took
-            last = number == config.train.epochs
-            if config.evaluate.every and (last or number % config.evaluate.every == 0):
-                values |= evaluate(
-                    run.task, state.params, run.dataset, options_of(config), local_mesh(run.mesh)
-                ).metrics
-            # The line first: killed in between, the epoch is trained and told again; the other way round it
-            # would be missing for ever.
-            reporter.epoch(number, number * run.steps_per_epoch, took, values)
-            if last or due or number % config.train.checkpoint_every == 0:
-                _check_finite(state.params, number, checkpoints)
-                checkpoints.save(number, state, run.identity | {"seconds": seconds})
-                saved = number
-                saving.restart()
-        if (reached := int(state.epoch)) > saved:  # asked to stop between two checkpoints
-            _check_finite(state.params, reached, checkpoints)
-            checkpoints.save(reached, state, run.identity | {"seconds": seconds})
-        checkpoints.wait()
-    finally:
-        reporter.close()
-    if reached < config.train.epochs:
-        where = f"after epoch {reached}, saved in {folder}" if reached else "before the end of the first epoch"
-        raise Preempted(f"stopped by {stop.name} {where}")
-    return state, seconds
-
-
-def _mean_losses(losses: dict[str, jax.Array], epoch: int, run: Run, checkpoints: Checkpoints) -> dict[str, float]:
-    """Waits for the epoch; means over its steps. A loss that is not finite ends the run before it is saved."""
-    host = jax.device_get(losses)
-    bad = np.flatnonzero(~np.isfinite(host["loss"]))
-    if len(bad):
-        checkpoints.wait()
-        step = (epoch - 1) * run.steps_per_epoch + int(bad[0]) + 1
-        _diverged(f"loss is {host['loss'][bad[0]]} at step {step} (epoch {epoch})", checkpoints)
-    return {f"train/{name}": float(np.mean(value, dtype=np.float64)) for name, value in host.items()}
-
-
-def _check_finite(params: Any, epoch: int, checkpoints: Checkpoints) -> None:
-    """The loss of a step says nothing about its own update: after the last one only the parameters do."""
-    if not _all_finite(params):
-        checkpoints.wait()
-        _diverged(f"parameters are not finite after epoch {epoch}", checkpoints)
-
-
-@jax.jit
-def _all_finite(params: Any) -> jax.Array:
-    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
-
-
-def _diverged(what: str, checkpoints: Checkpoints) -> NoReturn:
-    with processes.together():  # all have seen it
-        raise TrainingDiverged(
-            f"{what}: lower optimizer.learning_rate or set optimizer.clip_norm; the last good checkpoint in "
-            f"{checkpoints.folder} is kept"
-        )

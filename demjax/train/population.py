@@ -63,6 +63,8 @@ def train_population(
     started = time.perf_counter()
     population = build_population(config, devices)
     check_twin(population.run)
+    if (kind := population.run.placement.kind) != "replicated":
+        raise UserError(f"population.seeds with rows that are {kind}: every member reads all of them; train plain runs")
     with open_workdir(workdir) as folder:
         claim(folder, config)
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
@@ -85,7 +87,7 @@ def _train(population: Population, folder: Path, checkpoints: Checkpoints, say) 
     own, shared = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((MEMBERS,), ()))
     padded = {k: np.array(with_padding(list(v), population.padded)) for k, v in population.numbers.items()}
     numbers = jax.device_put(padded, own)
-    rows = jax.device_put({name: run.rows[name] for name in run.task.fields}, shared)
+    rows = jax.device_put({name: np.asarray(run.rows[name]) for name in run.task.fields}, shared)
     tables = jax.device_put(dict(run.task.tables), shared)
     first, epoch = int(states.epoch[0]) + 1, compile_population(population)
     say(f"{run.task.name}: {len(population.members)} members on {mesh.size} devices, {config.train.epochs} epochs")

@@ -29,31 +29,35 @@ COLUMNS = (
 class Reporter:
     """Writes the run's numbers as they come; one JSON line per epoch, each epoch once. Process 0 writes for all."""
 
-    def __init__(self, workdir: Path, total_epochs: int, *, tensorboard: bool, say=print):
-        self.say, self._total = say, total_epochs
+    def __init__(self, workdir: Path, total_epochs: int, chunks: int = 1, *, tensorboard: bool, say=print):
+        """`chunks` of an epoch, each with a line of its own, where rows are streamed."""
+        self.say, self._total, self._chunks = say, total_epochs, chunks
         self._file = workdir / "metrics.jsonl"
         self._writes = processes.is_first()
         self._board = _summary_writer(workdir) if tensorboard and self._writes else None
         self._told: list[float] = []  # when each line of this session was told
 
-    def rewind(self, epoch: int) -> None:
-        """Drops lines of epochs after `epoch`, and a torn last line: a resumed run writes them again."""
+    def rewind(self, number: int) -> None:
+        """Drops lines of epochs (chunks) after `number`, and a torn last line: a resumed run writes them again."""
         if not self._writes or not self._file.exists():
             return
         kept = []
         for line in self._file.read_text().splitlines():
             try:
-                if json.loads(line)["epoch"] <= epoch:
+                record = json.loads(line)
+                if record.get("chunk", record["epoch"]) <= number:
                     kept.append(line)
             except (ValueError, KeyError):
                 continue
         write_text(self._file, "".join(line + "\n" for line in kept))
 
-    def epoch(self, epoch: int, step: int, seconds: float, values: Mapping[str, float]) -> None:
+    def epoch(self, number: int, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """One line to metrics.jsonl, TensorBoard and the terminal."""
         if not self._writes:
             return
+        epoch, chunk = 1 + (number - 1) // self._chunks, 1 + (number - 1) % self._chunks
         record = {"epoch": epoch, "step": step, "seconds": round(seconds, 4)} | dict(values)
+        record |= {"chunk": number} if self._chunks > 1 else {}
         record |= {"time": round(time.time(), 3)}
         with self._file.open("a") as out:
             out.write(json.dumps(_finite(record)) + "\n")
@@ -64,8 +68,10 @@ class Reporter:
         # From line to line, saving and evaluation included. The first epoch compiles: it counts only alone.
         told = self._told
         each = (told[-1] - told[0]) / (len(told) - 1) if len(told) > 1 else seconds
-        eta = (self._total - epoch) * each
-        parts = [f"epoch {epoch:>{len(str(self._total))}}/{self._total}", f"loss {values['train/loss']:.5g}"]
+        eta = (self._total * self._chunks - number) * each
+        place = f"epoch {epoch:>{len(str(self._total))}}/{self._total}"
+        place += f" chunk {chunk:>{len(str(self._chunks))}}/{self._chunks}" * (self._chunks > 1)
+        parts = [place, f"loss {values['train/loss']:.5g}"]
         parts += [f"{head} {100 * values[name]:.1f}" for name, head in COLUMNS[:4] if name in values]
         self.say(" | ".join([*parts, duration(seconds), f"eta {duration(eta)}"]))
 

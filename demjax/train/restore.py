@@ -48,7 +48,7 @@ def restore_run(workdir: str | Path, **moved: str) -> Trained:
         checkpoints.close()
     if restored is None:
         raise UserError(f"{folder} has no checkpoint: train first")
-    return Trained(run, restored.state.params, restored.step)
+    return Trained(run, restored.state.params, restored.step // run.placement.chunks)
 
 
 def read_config(folder: Path) -> ConfigDict:

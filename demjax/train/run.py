@@ -4,6 +4,7 @@ import contextlib
 import copy
 import json
 import math
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -23,6 +24,7 @@ from demjax.mesh import data_mesh
 from demjax.tasks import TASKS, Task
 from demjax.train.config import check_config, config_hash, flatten
 from demjax.train.epoch import Plan
+from demjax.train.feed import Placement, check_stream, choose_placement
 from demjax.train.optimizer import make_optimizer
 
 
@@ -36,20 +38,50 @@ class Run(NamedTuple):
     mesh: Mesh
     rows: dict[str, np.ndarray]
     batch_size: int
-    steps_per_epoch: int
+    steps_per_call: int
+    placement: Placement
 
     @property
     def plan(self) -> Plan:
-        """Of an epoch."""
+        """Of a compiled call: an epoch, or a chunk of one."""
         train = self.config.train
         drawn = train.batching == "classes"
-        return Plan(len(self.rows["weight"]) - 1, self.batch_size, train.passes_per_epoch, train.precision, drawn)
+        return Plan(self.placement.call_rows, self.batch_size, train.passes_per_epoch, train.precision, drawn)
+
+    @property
+    def calls(self) -> int:
+        """Compiled calls of the whole run."""
+        return self.config.train.epochs * self.placement.chunks
+
+    def place(self, number: int) -> str:
+        """Where compiled call `number`, from 1, stands: epoch 3; or, of streamed rows, epoch 3, chunk 7 of 40."""
+        epoch, chunk = divmod(number - 1, self.placement.chunks)
+        return f"epoch {epoch + 1}" + (f", chunk {chunk + 1} of {self.placement.chunks}" * (self.placement.chunks > 1))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates of the parameters."""
+        return self.steps_per_call * self.placement.chunks
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree on."""
         own = {"task fingerprint": self.task.fingerprint} if self.task.fingerprint else {}
-        return {"config hash": config_hash(self.config), "data fingerprints": self.dataset.fingerprints} | own
+        told = {"config hash": config_hash(self.config), "data fingerprints": self.dataset.fingerprints}
+        return told | {"chunks": self.placement.identity} | own
+
+
+def check_deterministic(asked: bool, platform: str) -> None:
+    """Raises a UserError where it is asked for too late."""
+    if (
+        asked
+        and platform in ("gpu", "cuda", "rocm")
+        and "xla_gpu_deterministic_ops" not in os.environ.get("XLA_FLAGS", "")
+    ):
+        raise UserError(
+            "deterministic=True after JAX has started: set XLA_FLAGS=--xla_gpu_deterministic_ops=true before, or use "
+            "python -m demjax.main"
+        )
 
 
 def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Run:
@@ -65,7 +97,12 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ru
     rows = choose("train.batching", batching, BATCHING)(dataset)
     if batching not in task.rows and not task.solve:
         raise UserError(f"train.batching is {batching}: the loss of {task.name} needs {' or '.join(task.rows)}")
-    n_rows = len(rows["weight"]) - 1
+    mesh, train = data_mesh(devices), config.train
+    check_deterministic(config.deterministic, mesh.devices.flat[0].platform)
+    placement = choose_placement(train.placement, rows, task.fields, mesh, train.chunk_rows)
+    if placement.kind == "streamed":
+        check_stream(batching, train.passes_per_epoch)
+    n_rows = placement.call_rows
     batch_size = min(config.train.batch_size or n_rows, n_rows)
     drawn = batching == "classes"
     if drawn and config.train.batch_size > n_rows:
@@ -74,11 +111,11 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ru
         )
     steps = (n_rows if drawn else math.ceil(n_rows / batch_size)) * config.train.passes_per_epoch
     optimizer = make_optimizer(
-        total_steps=steps * config.train.epochs,
-        steps_per_pass=steps // config.train.passes_per_epoch,
+        total_steps=steps * placement.chunks * config.train.epochs,
+        steps_per_pass=steps * placement.chunks // config.train.passes_per_epoch,
         **config.optimizer.to_dict(),
     )
-    return Run(config, dataset, task, optimizer, data_mesh(devices), rows, batch_size, steps)
+    return Run(config, dataset, task, optimizer, mesh, rows, batch_size, steps, placement)
 
 
 def validation_twin(config: ConfigDict) -> ConfigDict:

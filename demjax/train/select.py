@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 from demjax.checks import UserError, choose, did_you_mean, listed
 from demjax.train.config import as_grid, config_hash, flatten
 from demjax.train.evaluate import METRICS, ON_VALIDATION
-from demjax.train.loop import TrainingDiverged, loud_only, train_and_evaluate
+from demjax.train.loop import loud_only, train_and_evaluate
 from demjax.train.population import train_population
 from demjax.train.report import read_records
 from demjax.train.run import build, keeping_datasets
+from demjax.train.training import TrainingDiverged
 from demjax.train.workdir import write_json
 
 FOLDS = ("val", "val2", "val3")

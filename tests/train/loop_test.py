@@ -11,11 +11,13 @@ import pytest
 from demjax.checks import UserError
 from demjax.train import loop as loop_module
 from demjax.train import run as run_module
+from demjax.train import training
 from demjax.train.checkpoint import Checkpoints
 from demjax.train.config import default_config, quick
-from demjax.train.loop import TrainingDiverged, train_and_evaluate
+from demjax.train.loop import train_and_evaluate
 from demjax.train.run import build
 from demjax.train.stop import Preempted, stop
+from demjax.train.training import TrainingDiverged
 from demjax.train.workdir import open_workdir
 
 ONE = jax.devices()[:1]
@@ -125,7 +127,7 @@ def test_resumes_on_other_devices(tmp_path, monkeypatch):
 def test_finished_run_is_evaluated_again_and_not_trained(tmp_path, monkeypatch):
     config = tiny()
     first = run(config, tmp_path)
-    monkeypatch.setattr(loop_module, "compile_epoch", None)  # training would fail
+    monkeypatch.setattr(training, "compile_epoch", None)  # training would fail
     again = run(config, tmp_path)
     assert again["metrics"] == first["metrics"]
     assert again["seconds"]["train"] == pytest.approx(first["seconds"]["train"], abs=1e-2)
@@ -150,7 +152,7 @@ def test_what_another_mode_reads_may_change(tmp_path):
 
 def test_parameters_that_overflow_in_the_last_update_are_not_saved(tmp_path, monkeypatch):
     """The loss is measured before the update: it cannot see this."""
-    compile_epoch = loop_module.compile_epoch
+    compile_epoch = training.compile_epoch
 
     def spoil_third(*args, **kwargs):
         epoch = compile_epoch(*args, **kwargs)
@@ -162,7 +164,7 @@ def test_parameters_that_overflow_in_the_last_update_are_not_saved(tmp_path, mon
 
         return spoiled
 
-    monkeypatch.setattr(loop_module, "compile_epoch", spoil_third)
+    monkeypatch.setattr(training, "compile_epoch", spoil_third)
     with pytest.raises(TrainingDiverged, match="parameters are not finite after epoch 3"):
         run(tiny(), tmp_path)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == ["1", "2"]

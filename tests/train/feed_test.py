@@ -1,0 +1,220 @@
+"""Where rows are: every row once a pass, the same batches however they are placed, and files that vanish."""
+
+import copy
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from demjax.data.picked import Picked, read_rows
+from demjax.mesh import data_mesh
+from demjax.train import feed as feed_module
+from demjax.train.config import default_config
+from demjax.train.feed import Feed, Placement, choose_placement
+from demjax.train.loop import train_and_evaluate
+from demjax.train.restore import restore_run
+from demjax.train.stop import Preempted, stop
+
+N_CLASSES, PER_CLASS, WIDTH = 12, 20, 6
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A mapped set, sorted by class as such files are."""
+    place, rng = tmp_path_factory.mktemp("mapped"), np.random.default_rng(0)
+    table = rng.random((N_CLASSES, 4)).astype(np.float32)
+    labels = np.repeat(np.arange(N_CLASSES), PER_CLASS)
+    features = table[labels] @ rng.normal(size=(4, WIDTH)) + 0.1 * rng.normal(size=(len(labels), WIDTH))
+    np.save(place / "features.npy", features.astype(np.float32))
+    np.save(place / "labels.npy", labels)
+    np.save(place / "att.npy", table)
+    names = [f"class{i}" for i in range(N_CLASSES)]
+    (place / "classes.txt").write_text("\n".join(names))
+    (place / "lists").mkdir()
+    (place / "lists" / "train.txt").write_text("\n".join(names[:9]))
+    (place / "lists" / "test.txt").write_text("\n".join(names[9:]))
+    return place
+
+
+def config_of(folder, **changes):
+    config = default_config("dem")
+    config.update_from_flattened_dict(
+        {
+            "data.name": "mapped", "data.dir": str(folder), "data.split": "train/test", "task.hidden": 8,
+            "train.batching": "examples", "train.batch_size": 10, "train.epochs": 3, "train.passes_per_epoch": 1,
+            "train.placement": "streamed", "train.chunk_rows": 40, "optimizer.name": "sgd", "log.tensorboard": False,
+            "optimizer.learning_rate": 1e-3,
+        }
+        | changes
+    )  # fmt: skip
+    return config
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(feed_module, "BLOCK_BYTES", 8 * 36)  # 8 rows of 6 features, label, weight and scatter
+
+
+def params(workdir):
+    return restore_run(workdir).params
+
+
+def same(got, want, tolerance=0.0):
+    jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance), got, want)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 9), st.integers(1, 5))
+def test_a_pass_has_every_row_once_and_passes_differ(n, block, chunk_blocks):
+    placement = Placement("streamed", n, 4, chunk_blocks, block)
+    key = jax.random.key(0)
+    passes = [
+        np.concatenate([placement.rows_of(key, number * placement.chunks + c) for c in range(placement.chunks)])
+        for number in (0, 1)
+    ]
+    for ids in passes:
+        real = (ids < n).reshape(placement.chunks, -1).sum(axis=1)
+        assert real.min() > 0 and np.ptp(real) < 2 * block, "chunks are of nearly equal size"
+        assert sorted(ids[ids < n]) == list(range(n)) and (ids <= n).all()
+        assert len(ids) == placement.chunks * placement.call_rows
+    if n > 30 * block:
+        assert (passes[0] != passes[1]).any()
+
+
+def test_chunks_are_made_of_blocks_from_everywhere():
+    """The file is sorted by class: neighbouring blocks only would be batches of one class."""
+    ids = Placement("streamed", 10_000, 4, 10, 50).rows_of(jax.random.key(1), 0)
+    assert len(ids) == 500 and ids.max() - ids.min() > 5_000
+    assert (np.diff(ids.reshape(10, 50), axis=1) == 1).all()
+
+
+@given(st.lists(st.integers(0, 40), max_size=60), st.integers(0, 30), st.integers(0, 30))
+def test_picked_rows(places, first, length):
+    source, ids = np.arange(200.0).reshape(100, 2), np.concatenate([np.arange(7, 40), [3, 99, 98], np.arange(60, 64)])
+    picked, whole = Picked(source, ids), np.concatenate([source[ids], np.zeros((1, 2))])
+    assert picked.shape == whole.shape and len(picked) == 41
+    np.testing.assert_array_equal(picked[np.array(places, int)], whole[np.array(places, int)])
+    np.testing.assert_array_equal(picked[first : first + length], whole[first : first + length])
+    np.testing.assert_array_equal(np.asarray(picked), whole)
+
+
+@pytest.mark.parametrize("n_devices", (1, 3))
+def test_rows_that_are_shared_out_train_the_same_model(folder, tmp_path, n_devices):
+    for kind in ("replicated", "sharded"):
+        config = config_of(folder, **{"train.placement": kind})
+        train_and_evaluate(config, tmp_path / kind, devices=jax.devices()[:n_devices], say=lambda line: None)
+    same(params(tmp_path / "sharded"), params(tmp_path / "replicated"), 1e-6)
+
+
+def test_a_stream_resumes_in_the_middle_of_a_pass_and_on_other_devices(folder, tmp_path):
+    config, lines = config_of(folder), []
+    train_and_evaluate(config, tmp_path / "whole", devices=jax.devices()[:1], say=lines.append)
+    assert any("streamed: 5 chunks of 40 rows" in line and "5 random blocks of 8" in line for line in lines)
+
+    def stopping(line):
+        if line.startswith("epoch 2/3 chunk 2/5"):
+            stop.requested_by = signal.SIGTERM
+
+    with pytest.raises(Preempted, match="after epoch 2, chunk 2 of 5"):
+        train_and_evaluate(config, tmp_path / "parts", devices=jax.devices()[:1], say=stopping)
+    stop.requested_by = None
+    train_and_evaluate(config, tmp_path / "parts", devices=jax.devices()[:1], say=lines.append)
+    assert any("resuming after epoch 2, chunk 2 of 5" in line for line in lines)
+    same(params(tmp_path / "parts"), params(tmp_path / "whole"))
+    told = [json.loads(x) for x in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    assert [(x["epoch"], x["chunk"]) for x in told] == [((i + 4) // 5, i) for i in range(1, 16)]
+    train_and_evaluate(config, tmp_path / "eight", devices=jax.devices(), say=lines.append)
+    same(params(tmp_path / "eight"), params(tmp_path / "whole"), 2e-5)
+
+
+def test_a_chunk_is_read_where_it_should_be(folder):
+    """The rows on the devices, against the file."""
+    features = np.load(folder / "features.npy")
+    ids = np.arange(7, 100)
+    rows = {"features": Picked(features, ids), "weight": np.append(np.ones(93, np.float32), 0.0)}
+    placement, mesh = Placement("streamed", 93, 4, 2, 10), data_mesh(jax.devices()[:3])
+    with Feed(placement, rows, ("features", "weight"), mesh, jax.random.key_data(jax.random.key(5))) as feed:
+        for call in (0, 1, 2, 7, 4):  # in order, and from anywhere
+            got, at = feed(call), placement.rows_of(jax.random.key(5), call)
+            want = np.where((at < 93)[:, None], features[ids[np.minimum(at, 92)]], 0)
+            np.testing.assert_array_equal(np.asarray(got["features"])[: len(at)], want)
+            assert np.asarray(got["weight"])[: len(at)].tolist() == (at < 93).astype(float).tolist()
+            assert not np.asarray(got["features"])[len(at) :].any()
+
+
+@pytest.mark.parametrize(
+    ("memory", "n_devices", "kind"),
+    [
+        (4000, 1, "replicated"),
+        (1700, 1, "replicated"),
+        (1600, 1, "streamed"),
+        (1700, 2, "sharded"),
+        (700, 2, "streamed"),
+    ],
+)
+def test_auto_goes_by_size(monkeypatch, memory, n_devices, kind):
+    """1,000 bytes of rows."""
+    monkeypatch.setattr(feed_module, "device_bytes", lambda device: memory)
+    rows = {"features": np.zeros((101, 2), np.float32), "weight": np.zeros(101), "label": np.zeros(101, np.int16)}
+    mesh = data_mesh(jax.devices()[:n_devices])
+    assert choose_placement("auto", rows, ("features", "label"), mesh, 0).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"train.batching": "class_sums"}, "expected examples"),
+        ({"train.passes_per_epoch": 2}, "expected 1"),
+        ({"train.placement": "striemed"}, "did you mean 'streamed'"),
+        ({"population.seeds": 2}, "train plain runs"),
+    ],
+)
+def test_what_cannot_be_streamed(folder, tmp_path, refused, changes, told):
+    from demjax.train.population import train_population
+
+    config = config_of(folder, **changes)
+    with refused(told):
+        (train_population if config.population.seeds else train_and_evaluate)(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_batch_of_empty_rows_only_changes_nothing(folder, tmp_path):
+    """Batches of one row, chunks of unequal size: steps without any row."""
+    config = config_of(folder, **{"train.batch_size": 1, "train.epochs": 1, "task.l2": 0.0})
+    report = train_and_evaluate(config, tmp_path / "run", devices=jax.devices()[:1], say=lambda line: None)
+    assert np.isfinite([x for x in report["metrics"].values() if x is not None]).all()
+
+
+@pytest.mark.parametrize("harm", ("gone", "cut short"))
+def test_a_file_that_vanishes_in_the_middle(folder, tmp_path, harm):
+    """What was saved stays, and the error names the file."""
+    import shutil
+
+    own = tmp_path / "data"
+    shutil.copytree(folder, own)
+    config, file = config_of(own, **{"train.checkpoint_every": 1, "train.epochs": 9}), own / "features.npy"
+    before = copy.deepcopy(file.read_bytes())
+
+    def harming(line):
+        if line.startswith("epoch 2/9 chunk 3/5"):
+            file.unlink() if harm == "gone" else file.write_bytes(before[:5000])
+
+    with pytest.raises(OSError, match="No such file|was cut short") as caught:
+        train_and_evaluate(config, tmp_path / "run", devices=jax.devices()[:1], say=harming)
+    assert caught.value.filename == str(file)
+    file.write_bytes(before)
+    lines = []
+    train_and_evaluate(config, tmp_path / "run", devices=jax.devices()[:1], say=lines.append)
+    assert any("resuming after epoch 1, chunk 5 of 5" in line for line in lines)
+
+
+def test_reading_past_a_cut_is_no_crash(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((10, 3), np.float32))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    (tmp_path / "x.npy").write_bytes(b"")
+    with pytest.raises(OSError, match="was cut short"):
+        read_rows(mapped, np.arange(10))
