@@ -11,6 +11,7 @@ Rooms, from the ground up; imports only go down (tests/floors_test.py):
 
     0  mesh, checks, progress           devices; errors a person can act on; how far it is
     1  models, losses, search, hubness, metrics    pure functions on arrays
+       processes                        several processes as one program
     2  data, reduction                  the outside world becomes checked arrays; hub corrections fitted by searching
     3  tasks                            one readable file per paper
     4  train                            runs any task, names none
