@@ -10,22 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from demjax.checks import UserError, choose, in_range
+from demjax.checks import ToldElsewhere, UserError, choose, in_range
 from demjax.hubness import CORRECTIONS, arguments, k_occurrence, measures
 from demjax.hubness.picture import draw, largest
 
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
     """Measures, prints and writes; returns what hubness.json holds."""
-    given = arguments.read(argv)
-    from demjax.data import open_npy  # JAX starts here, not for --help
+    from demjax import processes
+    from demjax.data import open_npy
 
+    given = arguments.read(argv, processes.add_flags)
+
+    if joined := processes.join_flags(given):
+        print(joined, file=sys.stderr, flush=True)
     queries = open_npy(given.queries)
     gallery = open_npy(given.gallery) if given.gallery else queries
     bank = open_npy(given.bank) if given.bank else None
-    names = _names(given.names, len(gallery))
-    score = _score(given)
-    _check(given, gallery, bank)
+    with processes.together():
+        names = _names(given.names, len(gallery))
+        score = _score(given)
+        _check(given, gallery, bank)
     counts = {"raw": _count(queries, gallery, given, score, None, correct=False)}
     if given.correct:
         counts[arguments.label_of(given)] = _count(queries, gallery, given, score, bank, correct=True)
@@ -39,10 +44,12 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
         "measures": {label: {name: _finite(v) for name, v in m.items()} for label, m in found.items()},
         "hubs": {label: [[names[j], int(n[j])] for j in largest(n)] for label, n in counts.items()},
     }
-    print(_table(found, report["hubs"], given.k))
-    print(json.dumps(report))
-    figure = _draw(counts, given.k, names, {label: m["k_skewness"] for label, m in found.items()})
-    _write(Path(given.out).expanduser(), report, figure)
+    with processes.together():
+        if processes.is_first():
+            print(_table(found, report["hubs"], given.k))
+            print(json.dumps(report))
+            figure = _draw(counts, given.k, names, {label: m["k_skewness"] for label, m in found.items()})
+            _write(Path(given.out).expanduser(), report, figure)
     return report
 
 
@@ -86,11 +93,11 @@ def _score(given: argparse.Namespace) -> str:
 
 def _count(queries: Any, gallery: Any, given: argparse.Namespace, score: str, bank: Any, correct: bool) -> np.ndarray:
     """N_k of the search, corrected or not."""
-    from demjax import reduction
+    from demjax import processes, reduction
     from demjax.mesh import data_mesh
     from demjax.search import nearest
 
-    mesh, square = data_mesh(), given.gallery is None
+    mesh, square, first = data_mesh(), given.gallery is None, processes.is_first()
     correction = None
     if correct:
         correction = reduction.fit(
@@ -104,7 +111,7 @@ def _count(queries: Any, gallery: Any, given: argparse.Namespace, score: str, ba
             beta=given.beta,
             mesh=mesh,
             exclude_self=square,
-            progress=True,
+            progress=first,
         )
     found = nearest(
         queries,
@@ -115,7 +122,7 @@ def _count(queries: Any, gallery: Any, given: argparse.Namespace, score: str, ba
         arguments.precision_of(given, correct),
         exclude_self=square,
         correction=correction,
-        progress=True,
+        progress=first,
     )
     return np.asarray(k_occurrence(found.ids, len(gallery)))
 
@@ -176,16 +183,27 @@ def _write(folder: Path, report: dict[str, Any], figure: Any | None) -> None:
 
 def run() -> None:
     """The command line: a mistake is one line, exit status 1."""
+    status = _status()
+    if "jax" in sys.modules:
+        from demjax import processes
+
+        processes.leave(status)
+    sys.exit(status)
+
+
+def _status() -> int:
     try:
         main(sys.argv[1:])
+        return 0
+    except ToldElsewhere:
+        return 1
     except UserError as mistake:
         print(f"demjax.hubness: error: {mistake}", file=sys.stderr)
-        sys.exit(1)
     except OSError as failure:
         print(f"demjax.hubness: error: {failure}", file=sys.stderr)
-        sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
+    return 1
 
 
 if __name__ == "__main__":

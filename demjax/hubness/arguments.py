@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from demjax.hubness.methods import CORRECTIONS
 
@@ -14,7 +14,8 @@ examples:
   python -m demjax.hubness --queries test.npy --gallery classes.npy --correct csls --bank train.npy
 
 The files hold float32 rows, as numpy.save writes them. They are mapped, not loaded: they may be larger than
-memory. All devices of this machine share the search. The result is a table, one line of JSON, and in the folder
+memory. All devices of this machine, or of all processes, share the
+search. The result is a table, one line of JSON, and in the folder
 --out hubness.json and, where matplotlib is installed, hubness.png.
 
 what is measured, over the gallery items, from N_k, the number of queries that have an item among their k nearest:
@@ -30,8 +31,8 @@ corrections (--correct):
 """
 
 
-def read(argv: Sequence[str]) -> argparse.Namespace:
-    """The flags; a gallery or a bank that is the file of the queries is taken for what it is."""
+def read(argv: Sequence[str], add_more: Callable = lambda parser: None) -> argparse.Namespace:
+    """The flags; a gallery or a bank that is the file of the queries is taken for what it is; `add_more` adds some."""
     listed = "\n".join(f"  {name:<14} {' or '.join(m.scores):<14} {m.equation}" for name, m in CORRECTIONS.items())
     parser = argparse.ArgumentParser(
         prog="python -m demjax.hubness",
@@ -63,6 +64,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
         "--out", default="hubness", metavar="FOLDER", help="for hubness.json and .png (default hubness)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run in FOLDER")
+    add_more(parser)
     given = parser.parse_args(argv)
     given.gallery = _another(given.gallery, given.queries, "--gallery", "a set against itself: nothing finds itself")
     given.bank = _another(given.bank, given.queries, "--bank", "that is transductive")

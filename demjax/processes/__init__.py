@@ -12,6 +12,8 @@ from demjax.processes.agree import share_rows as share_rows
 from demjax.processes.agree import together as together
 from demjax.processes.agree import wait as wait
 from demjax.processes.join import Address as Address
+from demjax.processes.join import add_flags as add_flags
 from demjax.processes.join import cluster as cluster
 from demjax.processes.join import join as join
+from demjax.processes.join import join_flags as join_flags
 from demjax.processes.join import leave as leave

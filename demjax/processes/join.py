@@ -1,5 +1,6 @@
 """How processes find each other, and how they part."""
 
+import argparse
 import importlib.util
 import os
 import sys
@@ -31,6 +32,14 @@ class Address(NamedTuple):
 FOUND = Address()
 
 
+def _keep_stdout() -> None:
+    """Gloo tells of every connection on standard output, which is for results: from now on only Python writes there."""
+    sys.stdout.flush()
+    results = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = os.fdopen(results, "w", buffering=1)
+
+
 def join(how: str = "auto", address: Address = FOUND) -> str:
     """Joins the other processes; call it before anything touches a device. Returns the line that says how it went.
 
@@ -60,9 +69,24 @@ def join(how: str = "auto", address: Address = FOUND) -> str:
             f"the processes could not be joined ({type(error).__name__}: {reason}): give "
             "--coordinator_address=HOST:PORT --num_processes=N --process_id=I, or --distributed=off for one process"
         ) from error
+    _keep_stdout()
     watch(jax.process_index(), jax.process_count(), from_first)
     n = jax.local_device_count()
     return f"demjax: process {jax.process_index()} of {jax.process_count()}, {n} of {jax.device_count()} devices"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """--distributed and the address, for command lines that other processes can share."""
+    group = parser.add_argument_group("several processes as one program, the same flags in each")
+    group.add_argument("--distributed", default="auto", choices=("auto", "on", "off"), help="as of demjax.main")
+    group.add_argument("--coordinator_address", metavar="HOST:PORT", help="of process 0")
+    group.add_argument("--num_processes", type=int, metavar="N")
+    group.add_argument("--process_id", type=int, metavar="I", help="from 0")
+
+
+def join_flags(given: argparse.Namespace) -> str:
+    """`join`, as `add_flags` was told."""
+    return join(given.distributed, Address(given.coordinator_address, given.num_processes, given.process_id))
 
 
 def _check(address: Address) -> None:

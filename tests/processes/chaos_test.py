@@ -39,9 +39,12 @@ def params(workdir):
 
 def test_one_is_killed_and_the_other_says_so(tmp_path):
     """Then one process of one device goes on, to the end of a run that nobody disturbed."""
-    flags = (*CONFIG, "--config.train.epochs=15")
+    flags = (*CONFIG, "--config.train.epochs=60")
     started = mains(2, *flags, f"--workdir={tmp_path}/run")
     wait_for_epoch(tmp_path / "run", 2, started)
+    first, second = finish(mains(2, *flags, f"--workdir={tmp_path}/run"))  # a second launch into the same folder
+    assert (first.status, second.status) == (1, 1) and not second.err
+    assert f"--workdir={tmp_path}/run is in use by another run" in first.err
     started[1].kill()
     begun = time.monotonic()
     first, second = finish(started)
@@ -53,7 +56,7 @@ def test_one_is_killed_and_the_other_says_so(tmp_path):
     assert all(e.status == 0 for e in ended), ended
     assert "resuming after epoch" in ended[0].out
     compare(tmp_path / "run", tmp_path / "undisturbed", 2e-5)
-    assert epochs(tmp_path / "run") == list(range(1, 16))
+    assert epochs(tmp_path / "run") == list(range(1, 61))
 
 
 def compare(got, want, tolerance):
@@ -75,20 +78,21 @@ def test_a_mistake_of_one_ends_all_and_is_told_once(tmp_path):
 @pytest.mark.parametrize("same_layout", (True, False))
 def test_twenty_rounds(tmp_path, same_layout):
     """Bit-equal where the layout stays, 2e-5 where it changes."""
-    draw, flags = random.Random(0), (*CONFIG, "--config.train.epochs=400")
+    draw, flags = random.Random(0), (*CONFIG, "--config.train.epochs=150")
     undisturbed = finish(mains(2, *flags, f"--workdir={tmp_path}/undisturbed"))
     assert all(e.status == 0 for e in undisturbed), undisturbed
     run, report = tmp_path / "run", tmp_path / "run" / "report.json"
     for _ in range(20):
         started = mains(2 if same_layout else draw.choice((1, 2, 4)), *flags, f"--workdir={run}")
-        wait_for_epoch(run, len(epochs(run)) + draw.randrange(12), started)
+        wait_for_epoch(run, len(epochs(run)) + draw.randrange(9), started)
         time.sleep(draw.random())
         draw.choice(started).send_signal(draw.choice((signal.SIGKILL, signal.SIGTERM)))
         statuses = {e.status for e in finish(started)}
-        assert statuses <= {0, GONE, -signal.SIGKILL, -signal.SIGTERM}, statuses
+        # SIGABRT: JAX's own end, of whoever is still starting or has lost process 0.
+        assert statuses <= {0, GONE, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGABRT}, statuses
         if report.exists():
             break
     ended = finish(mains(2, *flags, f"--workdir={run}"))
     assert all(e.status == 0 for e in ended), ended
     compare(run, tmp_path / "undisturbed", 0.0 if same_layout else 2e-5)
-    assert epochs(run) == list(range(1, 401))
+    assert epochs(run) == list(range(1, 151))

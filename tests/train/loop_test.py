@@ -1,5 +1,6 @@
 """Whole runs on a small planted set: resume, refuse, diverge, finish."""
 
+import itertools
 import json
 import signal
 import threading
@@ -49,14 +50,14 @@ def final_state(config, workdir, devices=ONE):
 
 def stop_after(monkeypatch, epochs):
     """Asks for a stop, as SIGTERM does, once `epochs` epochs are reported."""
-    tell = loop_module.Reporter.epoch
+    tell = training.Reporter.epoch
 
     def tell_and_stop(self, epoch, *args):
         tell(self, epoch, *args)
         if epoch == epochs:
             stop.requested_by = signal.SIGTERM
 
-    monkeypatch.setattr(loop_module.Reporter, "epoch", tell_and_stop)
+    monkeypatch.setattr(training.Reporter, "epoch", tell_and_stop)
 
 
 def test_report_has_what_programs_read(tmp_path):
@@ -99,6 +100,35 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, monkeypa
     assert a == b
     lines = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_a_stop_during_the_evaluation_need_not_wait_for_its_end(tmp_path, monkeypatch):
+    stop_after(monkeypatch, 4)
+    with pytest.raises(Preempted, match="SIGTERM while evaluating"):
+        run(tiny(), tmp_path)
+    assert not (tmp_path / "report.json").exists()
+    stop.requested_by = None
+    assert run(tiny(), tmp_path)["provenance"]["epoch"] == 4
+
+
+def test_saves_by_the_clock_too(tmp_path):
+    run(tiny(**{"train.checkpoint_every": 100, "train.checkpoint_minutes": 1e-9}), tmp_path)
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"2", "3", "4"}
+
+
+def test_a_clock_that_goes_backwards(tmp_path, monkeypatch):
+    """Somebody sets the time while a run trains and saves by the minute; and before it resumes."""
+    now = itertools.count(1e9, -3600.0)
+    config = tiny(**{"train.checkpoint_every": 1, "train.checkpoint_minutes": 60.0})
+    with monkeypatch.context() as patch:
+        patch.setattr("time.time", lambda: next(now))
+        stop_after(patch, 2)
+        with pytest.raises(Preempted, match="after epoch 2"):
+            run(config, tmp_path)
+        stop.requested_by = None
+    assert run(config, tmp_path)["provenance"]["epoch"] == 4
+    told = [json.loads(line)["epoch"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert told == [1, 2, 3, 4] and {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"2", "3", "4"}
 
 
 def test_stop_between_checkpoints_saves(tmp_path, monkeypatch):
@@ -238,14 +268,14 @@ def test_divergence_names_the_step_and_keeps_the_checkpoint(tmp_path, monkeypatc
     steps = build(config, ONE).steps_per_epoch
     good = final_state(config, tmp_path)
 
-    mean = loop_module._mean_losses
+    mean = training._mean_losses
 
     def poisoned(losses, *args):
         values = np.array(losses["loss"])
         values[1] = np.nan
         return mean(losses | {"loss": values}, *args)
 
-    monkeypatch.setattr(loop_module, "_mean_losses", poisoned)
+    monkeypatch.setattr(training, "_mean_losses", poisoned)
     with pytest.raises(TrainingDiverged, match=rf"loss is nan at step {2 * steps + 2} \(epoch 3\)") as told:
         run(config, tmp_path)
     assert "\n" not in str(told.value)
