@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
+SLICE = ("--dry-run", "--name=cub", "--zone=us-west4-a")
+FLAGS = ("--config=configs/cub.py:released", "--workdir=/mnt/runs/cub", "--config.data.dir=/mnt/it's data")
 
 CASES = {
     "seeds": ("seeds.sh", "--dry-run", "2", "runs/cub", "--config=configs/cub.py"),
@@ -19,6 +21,19 @@ CASES = {
         *("local.sh", "--dry-run", "--processes=2", "--devices=4", "--port=4000", "--logs=l"),
         *("--", "--config=c.py"),
     ),
+    "tpu_vm_create": ("tpu_vm.sh", "create", *SLICE, "--type=v6e-16", "--spot", "--project=mine"),
+    "tpu_vm_create_queued": ("tpu_vm.sh", "create", *SLICE, "--type=v5litepod-16", "--spot", "--queued"),
+    "tpu_vm_setup": ("tpu_vm.sh", "setup", *SLICE, "--mount=mountpoint -q /m || sudo mount 10.0.0.2:/m /m"),
+    "tpu_vm_sync": ("tpu_vm.sh", "sync", *SLICE),
+    "tpu_vm_run": ("tpu_vm.sh", "run", *SLICE, "--", *FLAGS),
+    "tpu_vm_logs": ("tpu_vm.sh", "logs", *SLICE, "--worker=2"),
+    "tpu_vm_status": ("tpu_vm.sh", "status", *SLICE, "--queued"),
+    "tpu_vm_stop": ("tpu_vm.sh", "stop", *SLICE),
+    "tpu_vm_delete": ("tpu_vm.sh", "delete", *SLICE),
+    "tpu_vm_delete_queued": ("tpu_vm.sh", "delete", *SLICE, "--queued"),
+    "tpu_vm_retry": ("tpu_vm.sh", "retry", *SLICE, "--type=v5p-16", "--spot", "--mount=sudo true", "--", *FLAGS),
+    "tpu_worker_setup": ("tpu_worker.sh", "--dry-run", "setup"),
+    "tpu_worker_start": ("tpu_worker.sh", "--dry-run", "start", *FLAGS),
 }
 
 
