@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 SLICE = ("--dry-run", "--name=cub", "--zone=us-west4-a")
 FLAGS = ("--config=configs/cub.py:released", "--workdir=/mnt/runs/cub", "--config.data.dir=/mnt/it's data")
+POD = ("--dry-run", "--name=cub", "--image=eu.example/demjax:1", "--per-pod=4")
+RUN = ("--config=configs/cub.py", "--workdir=/runs/cub", '--config.data.dir=/runs/a "b" & \\c')
 
 CASES = {
     "seeds": ("seeds.sh", "--dry-run", "2", "runs/cub", "--config=configs/cub.py"),
@@ -34,6 +36,14 @@ CASES = {
     "tpu_vm_retry": ("tpu_vm.sh", "retry", *SLICE, "--type=v5p-16", "--spot", "--mount=sudo true", "--", *FLAGS),
     "tpu_worker_setup": ("tpu_worker.sh", "--dry-run", "setup"),
     "tpu_worker_start": ("tpu_worker.sh", "--dry-run", "start", *FLAGS),
+    "gke_rbac": ("gke/submit.sh", "--dry-run", "rbac", "--namespace=zoo"),
+    "gke_workdir": ("gke/submit.sh", "--dry-run", "workdir", "--size=2Ti"),
+    "gke_tpu": (
+        *("gke/submit.sh", "tpu", *POD, "--pods=4", "--accelerator=tpu-v5-lite-podslice", "--topology=4x4"),
+        *("--spot", "--", *RUN),
+    ),
+    "gke_gpu": ("gke/submit.sh", "gpu", *POD, "--pods=2", "--accelerator=nvidia-l4", "--restarts=3", "--", *RUN),
+    "gke_process": ("gke/process.sh", "--dry-run", *RUN),
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 LAUNCH = Path(__file__).parents[2] / "launch"
 SCRIPTS = sorted([*LAUNCH.rglob("*.sh"), *LAUNCH.rglob("*.sbatch")])
 # What a Mac's bash 3.2 has not: these start from a laptop.
-FROM_A_LAPTOP = ["local.sh", "seeds.sh", "tpu_vm.sh"]
+FROM_A_LAPTOP = ["local.sh", "seeds.sh", "tpu_vm.sh", "gke/submit.sh"]
 NEWER_BASH = ["mapfile", "readarray", "declare -A", "local -A", "local -n", "wait -n", ",,}", "^^}", "@Q}", "${!#}"]
 
 
