@@ -44,6 +44,7 @@ CASES = {
     ),
     "gke_gpu": ("gke/submit.sh", "gpu", *POD, "--pods=2", "--accelerator=nvidia-l4", "--restarts=3", "--", *RUN),
     "gke_process": ("gke/process.sh", "--dry-run", *RUN),
+    "slurm": ("slurm/train.sbatch", "--dry-run", *FLAGS),
 }
 
 
