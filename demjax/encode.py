@@ -141,10 +141,22 @@ def _fill(file: zipfile.ZipFile, found: Found, trained: "Trained", given: argpar
     _put(file, "caption_class", label)
     _put(file, "caption_image", np.array(found.images))
     _put(file, "classes", np.array(classes))
-    _put(file, "class_vectors", (total / np.bincount(label)[:, None]).astype(np.float32))
+    vectors = (total / np.bincount(label)[:, None]).astype(np.float32)
+    _put(file, "class_vectors", vectors)
+    _tell_same(vectors, classes)
     _put(file, "trained_on", np.array([data.classes[c] for c in data.seen]))
     _put(file, "provenance", np.array(json.dumps(_provenance(found, trained, given))))
     return len(classes)
+
+
+def _tell_same(vectors: np.ndarray, classes: list[str]) -> None:
+    """Classes that nothing can tell apart: most likely no word of theirs is known to the encoder."""
+    _, which, often = np.unique(vectors, axis=0, return_inverse=True, return_counts=True)
+    same = [classes[i] for i in np.flatnonzero(often[which.ravel()] > 1)]
+    if same:
+        print(
+            f"WARNING: {len(same)} classes share their vector with another, their words may be unknown: {listed(same)}"
+        )
 
 
 def _encoded(trained: "Trained", sentences: list[str]) -> Iterator[tuple[int, np.ndarray]]:

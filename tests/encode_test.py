@@ -80,6 +80,12 @@ def test_captions_of_other_classes(trained, tmp_path, encoded, capsys):
     assert "0.0 % of the words (0 different ones) are unknown" in out
 
 
+def test_classes_that_nothing_tells_apart_are_named(trained, tmp_path, capsys):
+    (tmp_path / "odd.csv").write_text("class,caption\nzork,zork blim\nquux,foo bar\n")
+    run(trained, tmp_path / "odd.npz", f"--captions={tmp_path}/odd.csv")
+    assert "WARNING: 2 classes share their vector with another" in capsys.readouterr().out
+
+
 def test_dem_trains_on_the_vectors(trained, tmp_path, encoded, refused):
     del encoded  # written
     config = config_of("dem", **{"data.semantics": f"{trained.parent}/own.npz", "task.hidden": 8})

@@ -154,6 +154,7 @@ def _text(path: Path) -> str:
 
 
 def _folder(path: Path) -> Iterator[Line]:
+    """Blank lines are no captions: they part those of a class."""
     for file in sorted(path.rglob("*.txt")):
         inner = file.parent != path
         of_class, of_image = (file.parent.name, file.stem) if inner else (file.stem, "")

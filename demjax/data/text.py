@@ -16,6 +16,7 @@ PADDING, UNKNOWN = 0, 1  # of words
 FIRST_WORD = 2
 _NUMBER = np.zeros(129, np.uint8)
 _NUMBER[[ord(c) for c in ALPHABET]] = np.arange(1, len(ALPHABET) + 1)
+_VISIBLE = frozenset(ALPHABET) - {" "}
 _WORD = re.compile(r"\w+(?:['-]\w+)*")
 _LETTER = "x"  # stands for a mark that is written over, under or behind its letter: \w knows letters only
 
@@ -41,6 +42,11 @@ def characters(sentences: Sequence[str], length: int = 201) -> np.ndarray:
             f"(a-z, 0-9, punctuation) in its first {length} ({len(empty)} such): write it so, or use words"
         )
     return ids
+
+
+def has_character(sentence: str, length: int = 201) -> bool:
+    """Whether any character but spaces in the first `length` is of the alphabet."""
+    return any(c in _VISIBLE for c in " ".join(sentence.lower().split())[:length])
 
 
 def words_of(sentence: str) -> list[str]:

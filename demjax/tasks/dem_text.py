@@ -78,7 +78,8 @@ def dem_text(
     captions, table = sentences.captions_of(dataset, "dem_text"), dataset.table(semantics_scale)
     reader = sentences.one_hot(dataset, captions, reads.reads) if reads else sentences.words(dataset, captions)
     inputs, n_features = reader.read(captions.sentences), dataset.features.shape[1]
-    training = sentences.training_captions(dataset, captions)
+    training, images = sentences.training_captions(dataset, captions), dataset.splits["trainval"]
+    first, count = training.captions_for(images, dataset.labels[images])
 
     def network(key):
         rngs = nnx.Rngs(key)
@@ -99,7 +100,7 @@ def dem_text(
         del axis
         label = batch["label"]
         keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(batch["row"])
-        chosen = batch["first"][label] + sentences.draw(keys, batch["count"][label])
+        chosen = batch["first"][batch["row"]] + sentences.draw(keys, batch["count"][batch["row"]])
         beside = (batch["semantics"][label],) if fused else ()
         predicted = embed(params, batch["inputs"][chosen], *beside)
         fit = jnp.sum(batch["weight"] * losses.squared_distance(batch["features"], predicted))
@@ -119,8 +120,8 @@ def dem_text(
         direction="semantic->visual",
         tables={
             "inputs": reader.read(training.sentences),
-            "first": training.first,
-            "count": training.count,
+            "first": np.append(first, np.int32(0)),  # of the empty row, too
+            "count": np.append(count, np.int32(1)),
             "semantics": table,
             "l2": np.float32(l2),
         },

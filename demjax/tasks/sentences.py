@@ -71,11 +71,24 @@ def words(dataset: Dataset, captions: Captions) -> Reader:
 def one_hot(dataset: Dataset, captions: Captions, reads: str) -> Reader:
     """Characters, or words of which an unknown one is no symbol: its one-hot column was never trained."""
     if reads == CHARACTERS:
+        _check_characters(dataset, captions)
         return Reader(text.characters, len(text.ALPHABET))
     found = words(dataset, captions)
     return found._replace(
         read=lambda some: np.maximum(found.read(some) - text.UNKNOWN, 0), n_in=found.n_in - text.FIRST_WORD
     )
+
+
+def _check_characters(dataset: Dataset, captions: Captions) -> None:
+    unread = [i for i, sentence in enumerate(captions.sentences) if not text.has_character(sentence)]
+    if unread:
+        first, image = unread[0], int(captions.image[unread[0]])
+        where = f"class {dataset.classes[captions.label[first]]}"
+        where += f", image {dataset.images[image]}" if image >= 0 and dataset.images else ""
+        raise UserError(
+            f"a caption of {where}, {captions.sentences[first][:40]!r}, has no character of the alphabet (a-z, 0-9, "
+            f"punctuation; {len(unread)} such captions): write it so, or use an encoder of words"
+        )
 
 
 def training_captions(dataset: Dataset, captions: Captions) -> Captions:

@@ -27,8 +27,9 @@ class Task:
       init: (key) -> params. With `solve` not needed.
       loss: (params, batch, key, axis) -> (sum, count, {name: sum}). Local and un-normalised: the engine
         sums over the mesh axis `axis` and divides once by the global count, so padding (weight 0) and
-        uneven batches bias nothing. batch["row"] has the number of each row: draw from
-        fold_in(key, row), and the draw is the same on any number of devices.
+        uneven batches bias nothing. batch["row"] has the number of each row, its place in the
+        trainval split where rows are images: draw from fold_in(key, row), and the draw is the same on any number of
+        devices.
       solve: () -> params, in closed form, instead of `init` and `loss`.
       vectors: m, how many vectors `queries` gives for an image; hub corrections are for one.
       protocols: evaluations that apply: `zsl`, `gzsl`, `retrieval`.

@@ -122,8 +122,8 @@ class Plan(NamedTuple):
 
 
 def take(rows: Mapping[str, Any], ids: jax.Array) -> dict[str, Any]:
-    """This device's part of a batch, where it holds all rows."""
-    return {name: x[ids] for name, x in rows.items()} | {"row": ids}
+    """This device's part of a batch, where it holds all rows; numbered as they stand, unless they say "row"."""
+    return {"row": ids} | {name: x[ids] for name, x in rows.items()}
 
 
 def take_shared(rows: Mapping[str, Any], ids: jax.Array) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def take_shared(rows: Mapping[str, Any], ids: jax.Array) -> dict[str, Any]:
         return jax.lax.psum_scatter(part, DATA_AXIS, tiled=True)
 
     own = jax.lax.dynamic_slice_in_dim(ids, device * n, n)
-    return {name: share(x) for name, x in rows.items()} | {"row": own}
+    return {"row": own} | {name: share(x) for name, x in rows.items()}
 
 
 def run_steps(task: Task, optimizer: optax.GradientTransformation, take: Callable = take) -> Callable:
@@ -153,7 +153,7 @@ def run_steps(task: Task, optimizer: optax.GradientTransformation, take: Callabl
     def run(trained, orders, keys, rows, tables):
         def step(carry, inputs):
             (params, opt_state), (ids, key) = carry, inputs
-            batch = tables | take({name: rows[name] for name in task.fields}, ids)
+            batch = tables | take({name: rows[name] for name in rows.keys() & {*task.fields, "row"}}, ids)
             values, grads = global_loss_and_grads(task, params, batch, key)
             updates, opt_state = optimizer.update(grads, opt_state, params)
             if "learning_rate" in tables:

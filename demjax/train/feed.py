@@ -128,6 +128,8 @@ class Feed:
         self._reader: ThreadPoolExecutor | None = None
         self._ready: tuple[int, Future] | None = None
         self._resident: Rows = {}
+        if placement.kind == "streamed":  # in a chunk rows stand elsewhere
+            self._rows["row"] = np.arange(len(rows["weight"]), dtype=np.int32)
         if placement.kind == "replicated":
             self._resident = replicate({name: np.asarray(x) for name, x in self._rows.items()}, mesh)
         elif placement.kind == "sharded":

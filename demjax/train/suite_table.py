@@ -140,6 +140,10 @@ ORDERS = (
     ("dem", "amp", "zsl/top1", "DEM above amp in T1"),
     ("dem_fused", "dem", "zsl/top1", "DEM: attributes and sentences above attributes in T1"),
     ("dem_fused", "dem_sentences", "zsl/top1", "DEM: attributes and sentences above sentences in T1"),
+    ("dem_to_semantic", "dem_to_semantic_hinge", "zsl/top1", "DEM, visual->semantic: least squares above hinge in T1"),
+    ("dem_captions_fused", "dem", "zsl/top1", "DEM: attributes and captions above attributes in T1"),
+    ("dem_captions_fused", "dem_captions", "zsl/top1", "DEM: attributes and captions above captions in T1"),
+    ("dem_captions_fused", "dem_captions", "gzsl/harmonic", "DEM: attributes and captions above captions in H"),
     ("class_norm", "dem", "gzsl/harmonic", "class-normalised DEM above DEM in H"),
     (
         "class_norm_fused",

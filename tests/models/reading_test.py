@@ -63,6 +63,25 @@ def test_the_gradient_of_the_loop(cell, reverse, look_up):
         np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-5)
 
 
+def test_members_of_a_population_with_sentences_of_their_own():
+    """vmapped: the loop takes as many steps as the longest of all members, and changes nothing for the others."""
+    ids, real = sentences()
+    short = real & (jnp.arange(N_PLACES)[:, None] < 1)
+    rng = np.random.default_rng(4)
+    tables, kernels = (
+        jnp.asarray(rng.standard_normal((2, n, 4 * N_UNITS)), jnp.float32) for n in (N_SYMBOLS + 1, N_UNITS)
+    )
+
+    def gradient(table, kernel, real):
+        return jax.grad(lambda *a: loss(read("tanh", False, *a, ids, real)), argnums=(0, 1))(table, kernel)
+
+    both = jax.jit(jax.vmap(gradient))(tables, kernels, jnp.stack([real, short]))
+    for i, own in enumerate((real, short)):
+        want = gradient(tables[i], kernels[i], own)
+        for g, w in zip(both, want, strict=True):
+            np.testing.assert_allclose(g[i], w, rtol=1e-4, atol=1e-5)
+
+
 def test_the_gradient_of_a_bag():
     ids, _ = sentences()
     table = jnp.asarray(np.random.default_rng(2).standard_normal((N_SYMBOLS + 1, 4)), jnp.float32)

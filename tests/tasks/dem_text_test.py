@@ -11,6 +11,7 @@ from flax import nnx
 from demjax.checks import UserError
 from demjax.data import load, text
 from demjax.data.batches import examples
+from demjax.data.captions import OF_CLASS, Caption, arrange
 from demjax.models import DescriptionEncoder
 from demjax.models.lstm import LSTM
 from demjax.tasks import dem_text as module
@@ -109,6 +110,30 @@ def test_the_draw_depends_on_row_and_step_only(dataset):
         fit = float(task.loss(params, single | {"row": jnp.array([i])}, key, "data")[2]["fit"])
         assert np.min(np.abs(possible - fit)) < 1e-3 * fit
     assert losses[0] == pytest.approx(one_by_one, rel=1e-5)
+
+
+def test_a_caption_of_an_image_is_drawn_for_that_image_only(dataset):
+    """Row by row, for many draws: the loss is that of a caption of the image's own."""
+    images = dataset.splits["trainval"]
+    of_image = [Caption(int(dataset.labels[i]), int(i), f"image{i} says {n}") for i in images for n in range(2)]
+    unseen = [Caption(int(c), OF_CLASS, f"unseen {c} says") for c in dataset.unseen]
+    own = dataclasses.replace(dataset, descriptions=arrange([*of_image, *unseen], dataset.classes))
+    task = dem_text(own, **SIZES)
+    training = own.descriptions.for_training(images, own.seen, own.classes).sentences
+    first, count = task.tables["first"], task.tables["count"]
+    assert len(first) == len(images) + 1
+    for row, image in enumerate(images):
+        said = training[first[row] : first[row] + count[row]]
+        assert sorted(said) == [f"image{image} says {n}" for n in range(2)]
+    rows, params = examples(own), task.init(jax.random.key(0))
+    for row, draw in ((0, 0), (5, 1), (5, 2)):
+        batch = {k: jnp.asarray(rows[k][row : row + 1]) for k in task.fields} | {
+            k: jnp.asarray(v) for k, v in task.tables.items()
+        }
+        fit = float(task.loss(params, batch | {"row": jnp.array([row])}, jax.random.key(draw), "data")[2]["fit"])
+        said = np.concatenate(list(task.encode(params, training[first[row] : first[row] + count[row]])))
+        possible = np.sum((said - rows["features"][row]) ** 2, axis=1)
+        assert np.min(np.abs(possible - fit)) < 1e-3 * fit
 
 
 def test_without_descriptions(dataset):

@@ -156,6 +156,14 @@ def test_an_image_and_one_of_its_own_captions(dataset):
     assert len(drawn) > 60  # of 9 x 6 x 2
 
 
+def test_a_caption_without_characters_is_found(dataset, refused):
+    texts = [Caption(c, OF_CLASS, f"class {c}") for c in range(len(dataset.classes))]
+    texts[4] = Caption(4, OF_CLASS, "日本語")
+    own = dataclasses.replace(dataset, descriptions=arrange(texts, dataset.classes))
+    with refused(f"a caption of class {dataset.classes[4]}", "'日本語'", "no character of the alphabet", "words"):
+        description(own, **TINY | {"encoder": "char_cnn"})
+
+
 def test_it_learns(dataset):
     """On noisy features; all encoders learn in the table of configs/suites/cub_sje.py."""
     task, optimizer, rows = description(dataset, encoder="attributes"), optax.adam(1e-2), classes(dataset)

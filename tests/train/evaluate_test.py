@@ -154,7 +154,8 @@ def test_on_the_validation_view_the_best_penalty_is_the_best():
         assert other["gzsl_calibrated/harmonic"] <= found["gzsl/best_harmonic"] + 1e-9
 
 
-def test_correction_is_fitted_on_training_images_only():
+@pytest.mark.parametrize("query_batch", (4096, 7))
+def test_correction_is_fitted_on_training_images_only(query_batch):
     """CSLS by the formula; an answer does not change when other test images do."""
     task = dem(DATASET, hidden=16, score="cosine")
     params = task.init(jax.random.key(0))
@@ -162,7 +163,7 @@ def test_correction_is_fitted_on_training_images_only():
     s = scores_of(gallery, "cosine")
     bank = np.sort(s[DATASET.splits["trainval"]], axis=0)[-10:].mean(axis=0)
     corrected = 2 * s - np.sort(s, axis=1)[:, -10:].mean(axis=1)[:, None] - bank[None]
-    found = evaluate(task, params, DATASET, Options(correction="csls")).metrics
+    found = evaluate(task, params, DATASET, Options(query_batch, correction="csls")).metrics
     u, seen = accuracies(corrected, 0.0)
     assert found["corrected/gzsl/unseen"] == pytest.approx(u) and found["corrected/gzsl/seen"] == pytest.approx(seen)
     ids = DATASET.splits["test_unseen"]

@@ -144,6 +144,7 @@ def test_a_chunk_is_read_where_it_should_be(folder):
             np.testing.assert_array_equal(np.asarray(got["features"])[: len(at)], want)
             assert np.asarray(got["weight"])[: len(at)].tolist() == (at < 93).astype(float).tolist()
             assert not np.asarray(got["features"])[len(at) :].any()
+            assert np.asarray(got["row"])[: len(at)].tolist() == at.tolist()
 
 
 @pytest.mark.parametrize(
