@@ -8,6 +8,9 @@ from pathlib import Path
 
 # Eight virtual devices in a loop on two cores deadlock in a rendezvous unless XLA gets threads enough.
 os.environ.setdefault("NPROC", "32")
+# Most of the time goes into compiling small programs once: LLVM does not optimise them here. `.ci/run` repeats what
+# compares bits with the programs that users run.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 _PREPARED = tempfile.TemporaryDirectory(prefix="demjax-tests-")
 os.environ["TFDS_DATA_DIR"] = _PREPARED.name  # nothing goes to the home folder
 tempfile.tempdir = os.environ["TMPDIR"] = _PREPARED.name  # TFDS leaves an empty folder for every builder

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,14 +27,24 @@ def free_port():
 def start(argv, devices, cwd=ROOT):
     """One process with so many virtual devices; the tests' caches are its own, too."""
     env = dict(os.environ, PYTHONPATH=str(ROOT), NPROC="32", PYTHONUNBUFFERED="1")
-    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    given = os.environ.get("XLA_FLAGS", "")
+    env["XLA_FLAGS"] = f"{given} --xla_force_host_platform_device_count={devices}".strip()
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return subprocess.Popen([sys.executable, *map(str, argv)], env=env, cwd=cwd, **pipes)
 
 
-def finish(started):
-    """All have ended; a program that hangs is ended and told of."""
-    ended = []
+def finish(started, grace=SECONDS):
+    """All have ended; a program that hangs is ended and told of.
+
+    With `grace`, those left when one has ended are killed after so many seconds, as launchers do.
+    """
+    ended, begun, first = [], time.monotonic(), 0.0
+    while grace < SECONDS and any(p.poll() is None for p in started) and time.monotonic() - begun < SECONDS:
+        time.sleep(0.1)
+        first = first or (time.monotonic() if any(p.poll() is not None for p in started) else 0.0)
+        if first and time.monotonic() - first > grace:
+            for process in started:
+                process.kill()
     try:
         for process in started:
             out, err = process.communicate(timeout=SECONDS)
