@@ -1,6 +1,7 @@
 """What every command line does about mistakes, failures and stops: one line, and an exit status."""
 
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
@@ -8,6 +9,9 @@ from absl import logging
 
 from demjax.checks import ToldElsewhere, UserError
 from demjax.train.stop import Preempted, stop
+
+
+ECHO_SECONDS = 2  # a collective fails when a process dies: the watch (processes/watch.py) tells of it better
 
 
 def exit_status(call: Callable[[], int | None], *, resumes: bool = True) -> int:
@@ -19,6 +23,7 @@ def exit_status(call: Callable[[], int | None], *, resumes: bool = True) -> int:
         status = _status(call, resumes)
     except BaseException:
         if _several():
+            time.sleep(ECHO_SECONDS)
             traceback.print_exc()
             _leave(1)  # an unhandled error would wait for the others, and they for it
         raise

@@ -88,9 +88,10 @@ def test_twenty_rounds(tmp_path, same_layout):
         time.sleep(draw.random())
         draw.choice(started).send_signal(draw.choice((signal.SIGKILL, signal.SIGTERM)))
         # Whoever is still starting waits for the others, up to five minutes: a launcher ends it.
-        statuses = {e.status for e in finish(started, grace=30)}
+        ended = finish(started, grace=30)
+        statuses = {e.status for e in ended}
         # SIGABRT: JAX's own end, of whoever is still starting or has lost process 0.
-        assert statuses <= {0, GONE, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGABRT}, statuses
+        assert statuses <= {0, GONE, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGABRT}, ended
         if report.exists():
             break
     ended = finish(mains(2, *flags, f"--workdir={run}"))
