@@ -10,7 +10,6 @@ from absl import logging
 from demjax.checks import ToldElsewhere, UserError
 from demjax.train.stop import Preempted, stop
 
-
 ECHO_SECONDS = 2  # a collective fails when a process dies: the watch (processes/watch.py) tells of it better
 
 
