@@ -22,7 +22,6 @@ from ml_collections import ConfigDict, config_flags
 from demjax.checks import UserError, did_you_mean
 from demjax.train.config import default_config, flatten
 from demjax.train.door import exit_status
-from demjax.train.stop import stop
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"  # read when JAX starts
 
@@ -64,7 +63,6 @@ def main(argv: list[str]) -> None:
 
     address = processes.Address(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     if joined := processes.join(_DISTRIBUTED.value, address):
-        stop.install()
         print(joined, flush=True)
         _check_together(_MODE.value, _CONFIG.value)
     from demjax.train.loop import train_and_evaluate  # JAX starts here, not for --help

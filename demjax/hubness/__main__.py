@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from demjax.checks import ToldElsewhere, UserError, choose, in_range
+from demjax.checks import UserError, choose, in_range
 from demjax.hubness import CORRECTIONS, arguments, k_occurrence, measures
 from demjax.hubness.picture import draw, largest
+from demjax.train.door import exit_status
 
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
@@ -182,28 +183,12 @@ def _write(folder: Path, report: dict[str, Any], figure: Any | None) -> None:
 
 
 def run() -> None:
-    """The command line: a mistake is one line, exit status 1."""
-    status = _status()
-    if "jax" in sys.modules:
-        from demjax import processes
+    """The command line: exit status 0, or 1 and one line for a mistake."""
 
-        processes.leave(status)
-    sys.exit(status)
-
-
-def _status() -> int:
-    try:
+    def call() -> None:
         main(sys.argv[1:])
-        return 0
-    except ToldElsewhere:
-        return 1
-    except UserError as mistake:
-        print(f"demjax.hubness: error: {mistake}", file=sys.stderr)
-    except OSError as failure:
-        print(f"demjax.hubness: error: {failure}", file=sys.stderr)
-    except KeyboardInterrupt:
-        return 130
-    return 1
+
+    sys.exit(exit_status(call, resumes=False))
 
 
 if __name__ == "__main__":

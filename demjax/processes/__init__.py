@@ -7,7 +7,9 @@ nobody to ask.
 
 from demjax.processes.agree import any_of as any_of
 from demjax.processes.agree import check_alike as check_alike
+from demjax.processes.agree import from_first as from_first
 from demjax.processes.agree import is_first as is_first
+from demjax.processes.agree import least as least
 from demjax.processes.agree import share_rows as share_rows
 from demjax.processes.agree import together as together
 from demjax.processes.agree import wait as wait

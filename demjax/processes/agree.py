@@ -43,17 +43,27 @@ def share_rows(
       check: called before each round, in all processes.
     """
     n_processes, starts = jax.process_count(), range(0, n, block)
+    assert all(x.dtype.itemsize <= 4 for x in like), "JAX would cut 64 bits to 32 on the way"
     whole = tuple(np.zeros((n, *x.shape[1:]), x.dtype) for x in like)
     for i in range(0, len(starts), n_processes):
         check()
-        if (mine := i + jax.process_index()) < len(starts):
+        mine, found = i + jax.process_index(), tuple(np.zeros((block, *x.shape[1:]), x.dtype) for x in like)
+        if mine < len(starts):
             some = slice(starts[mine], min(starts[mine] + block, n))
-            for array, part in zip(whole, work(some), strict=True):
-                array[some] = part
-    if n_processes == 1:
-        return whole
-    rows = np.arange(n)
-    return tuple(np.asarray(x)[rows // block % n_processes, rows] for x in multihost_utils.process_allgather(whole))
+            for array, part in zip(found, work(some), strict=True):
+                array[: len(part)] = part
+        everyone = multihost_utils.process_allgather(found) if n_processes > 1 else tuple(x[None] for x in found)
+        for start, p in zip(starts[i : i + n_processes], range(n_processes), strict=False):
+            for array, parts in zip(whole, everyone, strict=True):
+                array[start : start + block] = np.asarray(parts[p])[: n - start]
+    return whole
+
+
+def least(value: int) -> int:
+    """The smallest value of any process."""
+    if jax.process_count() == 1:
+        return value
+    return min(int(message) for message in _messages(str(value)))
 
 
 @contextlib.contextmanager
@@ -103,7 +113,7 @@ def check_alike(what: str, mine: str) -> None:
     with together():
         if other := next((i for i, message in enumerate(told) if message != told[0]), 0):
             raise UserError(
-                f"process {other} has another {what} than process 0 ({told[other]}, {told[0]}): start all alike"
+                f"process {other} has other {what} than process 0 ({told[other]}, {told[0]}): start all alike"
             )
 
 

@@ -1,10 +1,14 @@
 """How processes find each other, and how they part."""
 
 import argparse
+import contextlib
 import importlib.util
 import os
+import signal
+import socket
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,10 +38,36 @@ FOUND = Address()
 
 def _keep_stdout() -> None:
     """Gloo tells of every connection on standard output, which is for results: from now on only Python writes there."""
-    sys.stdout.flush()
-    results = os.dup(1)
-    os.dup2(2, 1)
-    sys.stdout = os.fdopen(results, "w", buffering=1)
+    if sys.__stdout__ is None or sys.stdout is not sys.__stdout__:
+        return  # redirected by whoever called
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        results, how = os.dup(1), sys.__stdout__
+        os.dup2(2, 1)
+        sys.stdout = os.fdopen(results, "w", buffering=1, encoding=how.encoding, errors=how.errors)
+
+
+@contextlib.contextmanager
+def _deadly_signals() -> Iterator[None]:
+    """While a process waits for the others inside JAX no handler of Python can run; nothing is there to save yet."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_port(address: Address) -> None:
+    port = int((address.coordinator or "").rpartition(":")[2])
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        where = f"--coordinator_address={address.coordinator}"
+        raise UserError(f"{where}: process 0 cannot listen there ({error.strerror}); another port?") from error
 
 
 def join(how: str = "auto", address: Address = FOUND) -> str:
@@ -61,8 +91,13 @@ def join(how: str = "auto", address: Address = FOUND) -> str:
         raise UserError("--distributed=off with --coordinator_address: expected one or the other")
     if how == "off" or (how == "auto" and not any(given) and not cluster(os.environ)):
         return ""
+    if address.process == 0:
+        _check_port(address)
+    # JAX's notice of SIGTERM would keep it from our handler (train/stop.py), and nobody asks for it.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(*address, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        with _deadly_signals():
+            jax.distributed.initialize(*address, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (RuntimeError, ValueError, OSError, KeyError, ImportError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
@@ -70,7 +105,7 @@ def join(how: str = "auto", address: Address = FOUND) -> str:
             "--coordinator_address=HOST:PORT --num_processes=N --process_id=I, or --distributed=off for one process"
         ) from error
     _keep_stdout()
-    watch(jax.process_index(), jax.process_count(), from_first)
+    watch(jax.process_index(), jax.process_count(), from_first, address.coordinator)
     n = jax.local_device_count()
     return f"demjax: process {jax.process_index()} of {jax.process_count()}, {n} of {jax.device_count()} devices"
 

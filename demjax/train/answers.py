@@ -101,7 +101,7 @@ class Answers:
         if split not in self._fitted:
             bank = self.queries("trainval")
             self._fitted[split] = reduction.fit(
-                self.options.correction, self.queries(split), self.gallery, bank, score=self.score
+                self.options.correction, self.queries(split), self.gallery, bank, score=self.score, mesh=self.mesh
             )
         return self._fitted[split]
 

@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,22 +101,17 @@ class Checkpoints:
         """
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         damaged: dict[int, str] = {}
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                item = self._verified_notes(step)
+        for step in self._steps():
+            item, reason = _tried(self._verified_notes, step)
+            if not reason:
                 check_same(item["meta"], expected or {}, self.folder.parent)
-                state = self._verified_state(step, abstract, item["leaves"])
-            except (UserError, MemoryError):
-                raise
-            except Exception as error:  # damaged bytes raise whatever they happen to hit in Orbax and below
-                if _is_the_machine(error):
-                    raise
-                damaged[step] = " ".join(str(error).split())[:160] or type(error).__name__
-            if any(processes.any_of(step in damaged)):
-                damaged.setdefault(step, "for another process")
-                continue
-            self._tell_damaged(damaged, warn, move)
-            return Restored(step, state, item["meta"])
+                state, reason = _tried(
+                    lambda step=step, item=item: self._verified_state(step, abstract, item["leaves"])
+                )
+            if not reason:
+                self._tell_damaged(damaged, warn, move)
+                return Restored(step, state, item["meta"])
+            damaged[step] = reason
         if damaged:
             newest = max(damaged)
             raise UserError(
@@ -124,6 +119,11 @@ class Checkpoints:
                 "put a copy in their place, or train anew in another --workdir"
             )
         return None
+
+    def _steps(self) -> list[int]:
+        """Newest first; those that process 0 sees, for all."""
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        return json.loads(processes.from_first(json.dumps(steps))) if jax.process_count() > 1 else steps
 
     def _tell_damaged(self, damaged: Mapping[int, str], warn, move: bool) -> None:
         for step, reason in damaged.items():
@@ -167,6 +167,20 @@ def _is_the_machine(error: Exception) -> bool:
     return code in MACHINE or bool(told and int(told[1]) in MACHINE) or "RESOURCE_EXHAUSTED" in str(error)
 
 
+def _tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
+    """What was read, or why it could not be: a reason in one process is one in all."""
+    found, reason = None, ""
+    try:
+        found = read(*arguments)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # damaged bytes raise whatever they happen to hit in Orbax and below
+        if _is_the_machine(error):
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+    return found, reason or "for another process" * any(processes.any_of(bool(reason)))
+
+
 def leaf_digests(tree: Any) -> dict[str, str]:
     """SHA-256 of every leaf, over dtype, shape and bytes, by its path in the tree."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
@@ -184,11 +198,14 @@ def _digest_json(item: Any) -> str:
     return hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()
 
 
+HINTS = {"chunks": "add --config.train.placement=streamed where it has chunks, =sharded where it has all rows"}
+
+
 def check_same(meta: Mapping[str, Any], expected: Mapping[str, Any], where: Path) -> None:
     """Refuses a checkpoint of another config or of other data."""
     for what, value in expected.items():
         if meta.get(what) != value:
             raise UserError(
                 f"{where} was trained with {what} {meta.get(what)}, this run has {value}: "
-                "use another --workdir, or the data it was trained on"
+                + HINTS.get(what, "use another --workdir, or the data it was trained on")
             )

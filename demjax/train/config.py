@@ -13,6 +13,7 @@ from demjax.tasks import settings_of
 # Settings that say where things lie, what is kept or printed: they may change between a run and its resumption.
 FREE_KEYS = (
     *("data.dir", "data.descriptions", "task.word_vectors"),  # what they hold has fingerprints
+    "train.placement",  # a checkpoint knows whether its rows were streamed
     *("profile", "log.tensorboard", "evaluate.query_batch", "train.keep_checkpoints", "train.checkpoint_minutes"),
 )
 FREE_SECTIONS = ("select.",)  # what another mode reads

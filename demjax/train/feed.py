@@ -24,6 +24,7 @@ from demjax.train.memory import device_bytes
 CHUNK_BYTES = 2**28
 BLOCK_BYTES = 2**21  # of neighbouring rows: large enough to read a disk at its full speed
 REPLICATED_SHARE, SHARDED_SHARE = 0.25, 0.6  # of the memory of a device that rows may take
+RESIDENT = "resident"  # replicated or sharded, whatever the memory
 PLACEMENTS = dict.fromkeys(("auto", "replicated", "sharded", "streamed"))
 
 Rows = Mapping[str, Any]  # arrays, or what can be sliced like one (data/picked.py); the last row is empty
@@ -94,7 +95,7 @@ def choose_placement(kind: str, rows: Rows, fields: tuple[str, ...], mesh: Mesh,
     """Where rows go; `auto` by their size and the memory of a device.
 
     Args:
-      kind: a key of PLACEMENTS.
+      kind: a key of PLACEMENTS, or RESIDENT.
       rows, fields: which of them the task reads.
       mesh: the devices.
       chunk_rows: of a streamed chunk, rounded up to whole blocks; 0: CHUNK_BYTES of them. Never by the machine, so that
@@ -103,12 +104,13 @@ def choose_placement(kind: str, rows: Rows, fields: tuple[str, ...], mesh: Mesh,
     Raises:
       UserError: an unknown kind.
     """
-    choose("train.placement", kind, PLACEMENTS)
+    if kind != RESIDENT:
+        choose("train.placement", kind, PLACEMENTS)
     n_rows = len(rows["weight"]) - 1
     row_bytes = sum(int(np.prod(rows[f].shape[1:])) * rows[f].dtype.itemsize for f in fields)
-    if kind == "auto":
-        memory, whole = device_bytes(mesh.devices.flat[0]), n_rows * row_bytes
-        if whole > SHARDED_SHARE * memory * mesh.size:
+    if kind in ("auto", RESIDENT):
+        memory, whole = device_bytes(), n_rows * row_bytes
+        if kind == "auto" and whole > SHARDED_SHARE * memory * mesh.size:
             kind = "streamed"
         else:
             kind = "sharded" if mesh.size > 1 and whole > REPLICATED_SHARE * memory else "replicated"
@@ -149,14 +151,15 @@ class Feed:
         if not self._reader:
             self._reader = ThreadPoolExecutor(1, thread_name_prefix="feed")
         number, future = self._ready if self._ready else (-1, None)
-        rows = future.result() if future and number == call else self._read(call)
-        self._ready = call + 1, self._reader.submit(self._read, call + 1)
+        rows = future.result() if future and number == call else self._read(self._ids(call))
+        self._ready = call + 1, self._reader.submit(self._read, self._ids(call + 1))
         return rows
 
-    def _read(self, call: int) -> Rows:
-        # On the host: the devices are busy, and processes must not wait for each other here.
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            ids = self._placement.rows_of(jax.random.wrap_key_data(self._key_data), call)
+    def _ids(self, call: int) -> np.ndarray:
+        """Here, not in the thread that reads: it computes on a device, before the training is sent there."""
+        return self._placement.rows_of(jax.random.wrap_key_data(self._key_data), call)
+
+    def _read(self, ids: np.ndarray) -> Rows:
         return jax.block_until_ready(self._spread(ids))
 
     def _spread(self, ids: np.ndarray) -> Rows:

@@ -1,6 +1,7 @@
 """train_and_evaluate: resume, epochs, evaluate, save, report. Runs any task, names none."""
 
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -13,18 +14,20 @@ from ml_collections import ConfigDict
 from demjax import processes
 from demjax.checks import UserError
 from demjax.mesh import local_mesh, replicate
-from demjax.train import training
+from demjax.train import memory, training
 from demjax.train.announce import announce, silent
 from demjax.train.answers import Options
 from demjax.train.checkpoint import Checkpoints
-from demjax.train.config import config_hash, flatten
+from demjax.train.config import flatten
 from demjax.train.epoch import TrainState, init_state
 from demjax.train.evaluate import evaluate
 from demjax.train.picture import draw_to
 from demjax.train.report import best_evaluated, make_report, table, write_records
-from demjax.train.run import Run, build, check_twin, provenance, validation_twin
-from demjax.train.stop import Preempted, stop
-from demjax.train.workdir import claim, open_workdir, write_json
+from demjax.train.run import Run, as_placed, build, check_twin, provenance, validation_twin
+from demjax.train.workdir import LOCK, claim, note_placement, open_workdir, write_json
+
+OWN_KEYS = ("data.dir", "data.descriptions", "task.word_vectors", "profile")  # of a process
+SHARED_SECONDS = 20
 
 
 def train_and_evaluate(
@@ -51,16 +54,22 @@ def train_and_evaluate(
     started = time.perf_counter()
     if not processes.is_first():
         say = silent
-    processes.check_alike("config", config_hash(config))
+    memory.agree()
+    processes.check_alike("settings", _settings(config, workdir, train))
     with contextlib.ExitStack() as held:
         with processes.together():
+            config = as_placed(config, Path(workdir).expanduser())
             run = build(config, devices)
             if not train and not run.task.solve and not (Path(workdir).expanduser() / "checkpoints").is_dir():
                 raise UserError(
                     f"{workdir} has no checkpoint to evaluate: train first (--mode=train), or mend --workdir"
                 )
             check_twin(run)
-            folder = _open(workdir, config, held)
+            folder = _open(workdir, run, held)
+        lock = processes.from_first((folder / LOCK).read_text() if processes.is_first() else "")
+        with processes.together():
+            _check_shared(folder, lock)
+        processes.check_alike("data", _digest([run.identity, run.placement]))
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
         try:
             return _run(run, folder, checkpoints, say, train, started)
@@ -68,13 +77,33 @@ def train_and_evaluate(
             checkpoints.close()
 
 
-def _open(workdir: str | Path, config: ConfigDict, held: contextlib.ExitStack) -> Path:
+def _settings(config: ConfigDict, workdir: str | Path, train: bool) -> str:
+    """What all processes must have been started with: everything but where the data of each lie."""
+    flat = {key: value for key, value in flatten(config).items() if key not in OWN_KEYS}
+    return _digest([flat, str(Path(workdir).expanduser().resolve()), train])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _open(workdir: str | Path, run: Run, held: contextlib.ExitStack) -> Path:
     """The folder of the run; process 0 holds it for all."""
     if not processes.is_first():
         return Path(workdir).expanduser()
     folder = held.enter_context(open_workdir(workdir))
-    claim(folder, config)
+    claim(folder, run.config)
+    note_placement(folder, run.placement)
     return folder
+
+
+def _check_shared(folder: Path, lock: str) -> None:
+    """Raises a UserError where the workdir is another folder than that of process 0, of the same name."""
+    end = time.monotonic() + SHARED_SECONDS
+    while jax.process_count() > 1 and not ((folder / LOCK).is_file() and (folder / LOCK).read_text() == lock):
+        if time.monotonic() > end:  # file systems of a network may show late what another machine has written
+            raise UserError(f"--workdir={folder} is not that of process 0: expected one folder that all processes see")
+        time.sleep(0.2)
 
 
 def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, started: float) -> dict[str, Any]:
@@ -82,7 +111,7 @@ def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, sta
     penalty = _penalty(run, folder, say)
     begun = time.perf_counter()
     options = options_of(run.config, penalty)
-    evaluation = evaluate(run.task, params, run.dataset, options, local_mesh(run.mesh), _stop_evaluating)
+    evaluation = evaluate(run.task, params, run.dataset, options, local_mesh(run.mesh), training.stop_evaluating)
     done = time.perf_counter()
     report = make_report(
         config=json.loads(json.dumps(flatten(run.config))),
@@ -105,12 +134,6 @@ def _publish(run: Run, folder: Path, report: dict[str, Any], say) -> None:
     say(table(report))
     picture = None if run.dataset.is_validation_view else draw_to(folder, report)  # of hundreds nobody looks at one
     say(f"report: {folder / 'report.json'}" + (f", picture: {picture}" if picture else ""))
-
-
-def _stop_evaluating() -> None:
-    """Everything trained is saved: a stop need not wait for the end of the evaluation."""
-    if any(processes.any_of(bool(stop.requested_by))):
-        raise Preempted(f"stopped by {stop.name} while evaluating")
 
 
 def _trained(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool) -> tuple[Any, int, float]:

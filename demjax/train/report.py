@@ -51,6 +51,20 @@ class Reporter:
                 continue
         write_text(self._file, "".join(line + "\n" for line in kept))
 
+    def is_evaluated(self, number: int) -> bool:
+        """Whether the line of `number` has metrics; in a process that writes nothing, whether that of process 0 has."""
+        mine = self._writes and any("zsl/top1" in r for r in self._records() if r.get("chunk", r["epoch"]) == number)
+        return any(processes.any_of(mine))
+
+    def amend(self, number: int, values: Mapping[str, float]) -> None:
+        """Adds metrics to the line of `number`."""
+        if self._writes:
+            records = [r | _finite(values) if r.get("chunk", r["epoch"]) == number else r for r in self._records()]
+            write_records(self._file.parent, records)
+
+    def _records(self) -> list[dict[str, Any]]:
+        return read_records(self._file.parent)
+
     def epoch(self, number: int, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """One line to metrics.jsonl, TensorBoard and the terminal."""
         if not self._writes:

@@ -11,7 +11,7 @@ from demjax.mesh import replicate
 from demjax.train.checkpoint import Checkpoints
 from demjax.train.config import check_config, default_config, flatten
 from demjax.train.epoch import init_state
-from demjax.train.run import Run, build
+from demjax.train.run import Run, as_placed, build
 
 
 class Trained(NamedTuple):
@@ -39,7 +39,7 @@ def restore_run(workdir: str | Path, **moved: str) -> Trained:
         raise UserError(
             f"{folder} has no checkpoint: train first, python -m demjax.main --config=... --workdir={folder}"
         )
-    run = build(config)
+    run = build(as_placed(config, folder))
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
     try:
         state = replicate(init_state(run.task, run.optimizer, config.seed), run.mesh)

@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -24,8 +25,9 @@ from demjax.mesh import data_mesh
 from demjax.tasks import TASKS, Task
 from demjax.train.config import check_config, config_hash, flatten
 from demjax.train.epoch import Plan
-from demjax.train.feed import Placement, check_stream, choose_placement
+from demjax.train.feed import RESIDENT, Placement, check_stream, choose_placement
 from demjax.train.optimizer import make_optimizer
+from demjax.train.workdir import PLACEMENT
 
 
 class Run(NamedTuple):
@@ -116,6 +118,16 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ru
         **config.optimizer.to_dict(),
     )
     return Run(config, dataset, task, optimizer, mesh, rows, batch_size, steps, placement)
+
+
+def as_placed(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """The config with `auto` placement as the run in `workdir` has begun, if there is one."""
+    file = workdir / PLACEMENT
+    if config.train.placement != "auto" or not file.is_file():
+        return config
+    config = copy.deepcopy(config)
+    config.train.placement = "streamed" if json.loads(file.read_text()).get("streamed") else RESIDENT
+    return config
 
 
 def validation_twin(config: ConfigDict) -> ConfigDict:

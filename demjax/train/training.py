@@ -42,6 +42,8 @@ def train(
     call = compile_epoch(task, run.optimizer, run.mesh, run.plan, run.placement.kind != "replicated")
     tables = replicate(dict(task.tables), run.mesh)
     saved = int(state.epoch)
+    if _due(saved, config.evaluate.every, run) and not reporter.is_evaluated(saved):  # stopped in the middle of it
+        reporter.amend(saved, _evaluated(run, state.params, options))
     trace = Trace(config.profile, run.calls - saved, say)
     try:
         with Feed(run.placement, run.rows, task.fields, run.mesh, state.key) as feed:
@@ -56,7 +58,7 @@ def train(
                 took = time.perf_counter() - begun
                 seconds += took
                 if _due(number, config.evaluate.every, run):
-                    values |= evaluate(task, state.params, run.dataset, options, local_mesh(run.mesh)).metrics
+                    values |= _evaluated(run, state.params, options)
                 # The line first: killed in between, the epoch is trained and told again; the other way round it
                 # would be missing for ever.
                 reporter.epoch(number, number * run.steps_per_call, took, values)
@@ -70,6 +72,7 @@ def train(
             checkpoints.save(reached, state, run.identity | {"seconds": seconds})
         checkpoints.wait()
     finally:
+        trace.close()
         reporter.close()
     if reached < run.calls:
         where = f"after {run.place(reached)}, saved in {folder}" if reached else "before the end of the first epoch"
@@ -77,9 +80,27 @@ def train(
     return state, seconds
 
 
+def _evaluated(run: Run, params: Any, options: Options) -> dict[str, float]:
+    """Metrics of an evaluation on the way; none if asked to stop: the state is saved, and evaluated when resumed."""
+    try:
+        return dict(evaluate(run.task, params, run.dataset, options, local_mesh(run.mesh), stop_evaluating).metrics)
+    except Preempted:
+        return {}
+
+
+def stop_evaluating() -> None:
+    """Ends an evaluation, in all processes, when one is asked to stop.
+
+    Raises:
+      Preempted: asked to stop.
+    """
+    if any(processes.any_of(bool(stop.requested_by))):
+        raise Preempted(f"stopped by {stop.name} while evaluating")
+
+
 def _due(number: int, every: int, run: Run) -> bool:
     """Whether something that is done every so many epochs, and at the end, is done after compiled call `number`."""
-    return bool(every) and (number == run.calls or number % (every * run.placement.chunks) == 0)
+    return bool(every and number) and (number == run.calls or number % (every * run.placement.chunks) == 0)
 
 
 def _mean_losses(losses: dict[str, jax.Array], number: int, run: Run, checkpoints: Checkpoints) -> dict[str, float]:

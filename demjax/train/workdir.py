@@ -14,6 +14,9 @@ from ml_collections import ConfigDict
 
 from demjax.checks import UserError
 from demjax.train.config import flatten, is_free
+from demjax.train.feed import Placement
+
+LOCK, PLACEMENT = "lock", "placement.json"
 
 
 @contextlib.contextmanager
@@ -26,7 +29,7 @@ def open_workdir(path: str | Path) -> Iterator[Path]:
     workdir = Path(path).expanduser()
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = (workdir / "lock").open("a+")
+        lock = (workdir / LOCK).open("a+")
     except OSError as error:
         raise UserError(
             f"--workdir={workdir} cannot be written to ({error.strerror}): choose another folder"
@@ -68,6 +71,12 @@ def claim(workdir: Path, config: ConfigDict) -> None:
     if differing:
         told = "; ".join(f"{k}: {theirs.get(k)!r} there, {mine.get(k)!r} now" for k in differing)
         raise UserError(f"{workdir} holds a run with another config ({told}): choose another --workdir")
+
+
+def note_placement(workdir: Path, placement: Placement) -> None:
+    """Writes where the rows of a new run are, so that it goes on in the same batches on a machine of another size."""
+    if not (workdir / PLACEMENT).exists():
+        write_json(workdir / PLACEMENT, {"streamed": placement.kind == "streamed"})
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -1,14 +1,21 @@
 """When processes join, and what is said when they cannot."""
 
+import contextlib
 import importlib.util
+import queue
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from demjax.processes import Address, cluster, join
+from demjax.processes import watch as watch_module
+from demjax.processes.watch import WELCOME, _accepted
+from tests.processes.launch import finish, mains
 
 SLURM = dict(
     SLURM_JOB_ID="1", SLURM_STEP_NODELIST="n[1-2]", SLURM_NTASKS="8", SLURM_PROCID="0", SLURM_LOCALID="0"
@@ -76,18 +83,71 @@ def test_on_without_a_cluster_is_a_mistake():
     assert "could not be joined" in done.stderr and "--distributed=off" in done.stderr
 
 
-def test_a_stranger_is_turned_away():
-    from demjax.processes.watch import _accepted
-
-    listener = socket.create_server(("127.0.0.1", 0))
-    found = {}
-    thread = threading.Thread(target=lambda: found.update(_accepted(listener, 1, "secret")))
+@contextlib.contextmanager
+def accepting(n):
+    """_accepted in a thread: (its address, what it has found when the block ends)."""
+    listener, found = socket.create_server(("127.0.0.1", 0)), {}
+    thread = threading.Thread(target=lambda: found.update(_accepted(listener, n, "secret")))
     thread.start()
-    for greeting in (b"GET / HTTP/1.1\r\n", b"secret 00000001"):
-        with socket.create_connection(listener.getsockname()) as line:
-            line.sendall(greeting.ljust(15)[:15])
-            if greeting.startswith(b"GET"):
-                assert line.recv(1) == b""
-    thread.join(10)
-    found.pop(1).close()
-    assert not found
+    try:
+        yield listener.getsockname(), found
+    finally:
+        thread.join(20)
+        for line in found.values():
+            line.close()
+
+
+def test_strangers_are_turned_away_and_silent_ones_hold_nobody_up():
+    with accepting(1) as (where, found), socket.create_connection(where) as silent:
+        with socket.create_connection(where) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1".ljust(15))
+            assert stranger.recv(1) == b""
+        with socket.create_connection(where) as friend:
+            friend.sendall(b"secret 00000001")
+            assert friend.recv(1) == WELCOME
+            assert silent.recv(1) == b""
+    assert list(found) == [1]
+
+
+def test_who_does_not_come_in_time_is_not_watched_and_kills_nobody(monkeypatch, capfd):
+    """One of two comes, and lives on without the other; process 0 says whom it cannot watch."""
+    monkeypatch.setattr(watch_module, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(watch_module, "_lines", {})
+    monkeypatch.setattr(watch_module, "_listen", lambda *args: None)
+    told = queue.Queue()
+
+    def from_first(mine):
+        told.put(mine)
+        return mine
+
+    first = threading.Thread(target=watch_module.watch, args=(0, 3, from_first, "127.0.0.1:1"))
+    first.start()
+    host, port, token = told.get(timeout=10).split()
+    assert host == "127.0.0.1", "on no other interface than the coordinator's"
+    lines = watch_module._greeted(host, port, token, 1)
+    first.join(20)
+    assert set(watch_module._lines) == {1} and "process 0 cannot watch 2: JAX's heartbeat" in capfd.readouterr().err
+    for line in (*lines.values(), *watch_module._lines.values()):
+        line.close()
+
+
+def test_without_an_answer_a_process_is_not_watched(monkeypatch):
+    monkeypatch.setattr(watch_module, "CONNECT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes the greeting, says nothing
+        host, port = deaf.getsockname()
+        assert watch_module._greeted(host, str(port), "secret", 1) == {}
+    assert watch_module._greeted(host, str(port), "secret", 1) == {}
+
+
+def test_a_port_that_is_taken(refused):
+    with socket.create_server(("", 0)) as taken, refused("cannot listen there", "another port?"):
+        join("on", Address(f"127.0.0.1:{taken.getsockname()[1]}", 2, 0))
+
+
+@pytest.mark.parametrize("asked", (signal.SIGTERM, signal.SIGINT))
+def test_who_waits_for_the_others_can_be_stopped(asked):
+    started = mains(2, "--config=configs/synthetic.py:quick", only=(1,))[0]
+    time.sleep(3)
+    assert started.poll() is None
+    started.send_signal(asked)
+    assert finish([started])[0].status == -asked

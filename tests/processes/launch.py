@@ -65,10 +65,8 @@ def workers(n, folder, *tasks):
     return ended
 
 
-def mains(n, *flags, each=lambda i: ()):
-    """demjax.main in n processes, started; `each` gives the flags of one of them."""
+def mains(n, *flags, each=lambda i: (), only=None):
+    """demjax.main in n processes, started, or in `only` some of them; `each` gives the flags of one of them."""
     address = f"--coordinator_address=127.0.0.1:{free_port()}"
-    own = [
-        ("-m", "demjax.main", *flags, *each(i), address, f"--num_processes={n}", f"--process_id={i}") for i in range(n)
-    ]
-    return [start(argv, DEVICES // n) for argv in own]
+    common = ("-m", "demjax.main", *flags, address, f"--num_processes={n}")
+    return [start((*common, f"--process_id={i}", *each(i)), DEVICES // n) for i in only or range(n)]

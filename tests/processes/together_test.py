@@ -18,7 +18,7 @@ EXACT = ("highest ids", "certified ids", "one gallery tile a device", "self", "r
 def alone(tmp_path_factory):
     """The same in this process, on one device."""
     folder = tmp_path_factory.mktemp("alone")
-    for name in ("dem", "description"):
+    for name in ("dem", "description", "streamed"):
         worker.train(name, folder, jax.devices()[:1])
     np.savez(folder / "searches.npz", **worker.searches(data_mesh(jax.devices()[:1])))
     return folder
@@ -36,8 +36,7 @@ def check_searches(folder, alone):
 
 def check_run(name, folder, alone):
     """Parameters to 2e-5, every metric, every line of metrics.jsonl."""
-    got, want = (restore_run(f / name).params for f in (folder, alone))
-    jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=2e-5, atol=2e-5), got, want)
+    same_params(name, folder, alone)
     reports = [json.loads((f / name / "report.json").read_text()) for f in (folder, alone)]
     assert reports[0]["metrics"].keys() == reports[1]["metrics"].keys()
     for metric, value in reports[1]["metrics"].items():
@@ -48,23 +47,39 @@ def check_run(name, folder, alone):
     assert lines[0] == lines[1] == [1, 2, 3]
 
 
+def same_params(name, folder, alone):
+    got, want = (restore_run(f / name).params for f in (folder, alone))
+    jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=2e-5, atol=2e-5), got, want)
+
+
+def damage(step):
+    """Half of every larger file of a checkpoint is gone."""
+    for file in (step / "state").rglob("*"):
+        if file.is_file() and file.stat().st_size > 500:
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
 def test_two_processes_then_one_then_four(tmp_path, alone):
-    ended = workers(2, tmp_path, "searches", "dem:1", "description")
+    ended = workers(2, tmp_path, "searches", "dem:1/", "description", "streamed:2/3 chunk 1/")
     assert "process 0 of 2, 4 of 8 devices" in ended[0].out and "process 1 of 2, 4 of 8 devices" in ended[1].out
     assert "stopped by SIGTERM after epoch 1" in ended[0].out
     assert "stopped by a signal to another process after epoch 1" in ended[1].out and "loss" not in ended[1].out
     check_searches(tmp_path, alone)
     check_run("description", tmp_path, alone)
-    told = worker.train("dem:2", tmp_path, jax.devices())  # 1 x 8 reads what 2 x 4 wrote
+    told = worker.train("dem:2/", tmp_path, jax.devices())  # 1 x 8 reads what 2 x 4 wrote
     assert any("resuming after epoch 1" in line for line in told)
+    damage(tmp_path / "dem" / "checkpoints" / "2")
     ended = workers(4, tmp_path, "dem")  # and 4 x 2 what 1 x 8 wrote
-    assert "resuming after epoch 2" in ended[0].out
+    assert "checkpoint 2 is damaged" in ended[0].out and "resuming after epoch 1" in ended[0].out
     check_run("dem", tmp_path, alone)
+    told = worker.train("streamed", tmp_path, jax.devices()[:1])
+    assert any("resuming after epoch 2, chunk 1 of" in line for line in told)
+    same_params("streamed", tmp_path, alone)
 
 
 @pytest.mark.slow
 def test_four_processes_and_the_other_tasks(tmp_path, alone):
-    workers(4, tmp_path, "searches", "class_norm", "ridge", "description:2")
+    workers(4, tmp_path, "searches", "class_norm", "ridge", "description:2/")
     workers(2, tmp_path, "description")
     check_searches(tmp_path, alone)
     check_run("description", tmp_path, alone)

@@ -49,8 +49,26 @@ def small(task, **changes):
     return config
 
 
+EXAMPLES = {"train.batching": "examples"}
 CONFIGS = {
-    "dem": ("dem", {"train.batching": "examples", "evaluate.hits": (1, 3), "evaluate.correction": "csls"}),
+    "dem": (
+        "dem",
+        {
+            "train.batching": "examples",
+            "train.placement": "sharded",
+            "evaluate.hits": (1, 3),
+            "evaluate.correction": "csls",
+        },
+    ),
+    "streamed": (
+        "dem",
+        {
+            "train.batching": "examples",
+            "train.passes_per_epoch": 1,
+            "train.placement": "streamed",
+            "train.chunk_rows": 50,
+        },
+    ),
     "class_norm": ("class_norm", {"train.batching": "examples", "train.batch_size": 30, "evaluate.calibrate": True}),
     "description": (
         "description",
@@ -71,7 +89,7 @@ def train(what, folder, devices=None):
 
     def say(line):
         lines.append(line)
-        if epochs and line.startswith(f"epoch {epochs}/"):
+        if epochs and line.startswith(f"epoch {epochs}"):
             stop.requested_by = signal.SIGTERM
 
     try:

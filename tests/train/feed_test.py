@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from demjax.checks import UserError
 from demjax.data.picked import Picked, read_rows
 from demjax.mesh import data_mesh
 from demjax.train import feed as feed_module
@@ -159,7 +160,7 @@ def test_a_chunk_is_read_where_it_should_be(folder):
 )
 def test_auto_goes_by_size(monkeypatch, memory, n_devices, kind):
     """1,000 bytes of rows."""
-    monkeypatch.setattr(feed_module, "device_bytes", lambda device: memory)
+    monkeypatch.setattr(feed_module, "device_bytes", lambda: memory)
     rows = {"features": np.zeros((101, 2), np.float32), "weight": np.zeros(101), "label": np.zeros(101, np.int16)}
     mesh = data_mesh(jax.devices()[:n_devices])
     assert choose_placement("auto", rows, ("features", "label"), mesh, 0).kind == kind
@@ -188,6 +189,33 @@ def test_a_batch_of_empty_rows_only_changes_nothing(folder, tmp_path):
     config = config_of(folder, **{"train.batch_size": 1, "train.epochs": 1, "task.l2": 0.0})
     report = train_and_evaluate(config, tmp_path / "run", devices=jax.devices()[:1], say=lambda line: None)
     assert np.isfinite([x for x in report["metrics"].values() if x is not None]).all()
+
+
+@pytest.mark.parametrize("first", ("streamed", "resident"))
+def test_auto_goes_on_as_the_run_began(folder, tmp_path, monkeypatch, first):
+    """On a machine of another size, or with the placement given by hand."""
+    config = config_of(folder, **{"train.placement": "auto", "train.epochs": 4})
+    memory = {"streamed": 300, "resident": 10**9}
+    monkeypatch.setattr(feed_module, "device_bytes", lambda: memory[first])
+    lines = []
+
+    def stopping(line):
+        lines.append(line)
+        if line.startswith("epoch 2/4"):
+            stop.requested_by = signal.SIGTERM
+
+    with pytest.raises(Preempted):
+        train_and_evaluate(config, tmp_path / "run", devices=jax.devices()[:1], say=stopping)
+    stop.requested_by = None
+    other = next(size for kind, size in memory.items() if kind != first)
+    monkeypatch.setattr(feed_module, "device_bytes", lambda: other)
+    train_and_evaluate(config, tmp_path / "run", devices=jax.devices()[:1], say=lines.append)
+    assert any("resuming after epoch 2" in line for line in lines)
+    by_hand = config_of(
+        folder, **{"train.placement": "sharded" if first == "streamed" else "streamed", "train.epochs": 4}
+    )
+    with pytest.raises(UserError, match="add --config.train.placement=streamed where it has chunks"):
+        train_and_evaluate(by_hand, tmp_path / "run", devices=jax.devices()[:1], say=lines.append)
 
 
 @pytest.mark.parametrize("harm", ("gone", "cut short"))

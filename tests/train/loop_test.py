@@ -111,6 +111,31 @@ def test_a_stop_during_the_evaluation_need_not_wait_for_its_end(tmp_path, monkey
     assert run(tiny(), tmp_path)["provenance"]["epoch"] == 4
 
 
+def test_a_stop_during_an_evaluation_on_the_way(tmp_path, monkeypatch):
+    """The epoch is saved at once, and evaluated when the run goes on: no line is poorer for it."""
+    config, evaluate, asked = tiny(**{"evaluate.every": 2}), training.evaluate, []
+
+    def stopped_in_the_middle(*args):
+        asked.append(True)
+        stop.requested_by = signal.SIGTERM
+        return evaluate(*args)
+
+    run(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "evaluate", stopped_in_the_middle)
+        with pytest.raises(Preempted, match="after epoch 2"):
+            run(config, tmp_path / "parts")
+    stop.requested_by = None
+    run(config, tmp_path / "parts")
+    a, b = (
+        [json.loads(x) for x in (tmp_path / d / "metrics.jsonl").read_text().splitlines()] for d in ("whole", "parts")
+    )
+    for one, two in zip(a, b, strict=True):
+        assert {k: v for k, v in one.items() if k not in ("time", "seconds")} == {
+            k: v for k, v in two.items() if k not in ("time", "seconds")
+        }
+
+
 def test_saves_by_the_clock_too(tmp_path):
     run(tiny(**{"train.checkpoint_every": 100, "train.checkpoint_minutes": 1e-9}), tmp_path)
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"2", "3", "4"}
