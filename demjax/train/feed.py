@@ -23,6 +23,7 @@ from demjax.train.memory import device_bytes
 
 CHUNK_BYTES = 2**28
 BLOCK_BYTES = 2**21  # of neighbouring rows: large enough to read a disk at its full speed
+LEAST_BLOCKS = 16  # of a chunk: fewer would be hardly shuffled
 REPLICATED_SHARE, SHARDED_SHARE = 0.25, 0.6  # of the memory of a device that rows may take
 RESIDENT = "resident"  # replicated or sharded, whatever the memory
 PLACEMENTS = dict.fromkeys(("auto", "replicated", "sharded", "streamed"))
@@ -116,8 +117,9 @@ def choose_placement(kind: str, rows: Rows, fields: tuple[str, ...], mesh: Mesh,
             kind = "sharded" if mesh.size > 1 and whole > REPLICATED_SHARE * memory else "replicated"
     if kind != "streamed":
         return Placement(kind, n_rows, row_bytes)
-    block = min(max(1, BLOCK_BYTES // row_bytes), n_rows)
-    blocks = math.ceil((chunk_rows or max(1, CHUNK_BYTES // row_bytes)) / block)
+    chunk = min(chunk_rows or max(1, CHUNK_BYTES // row_bytes), n_rows)
+    block = min(max(1, BLOCK_BYTES // row_bytes), math.ceil(chunk / LEAST_BLOCKS))
+    blocks = math.ceil(chunk / block)
     return Placement(kind, n_rows, row_bytes, min(blocks, math.ceil(n_rows / block)), block)
 
 

@@ -57,6 +57,7 @@ def config_of(folder, **changes):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
+    monkeypatch.setattr(feed_module, "LEAST_BLOCKS", 1)
     monkeypatch.setattr(feed_module, "BLOCK_BYTES", 8 * 36)  # 8 rows of 6 features, label, weight and scatter
 
 
@@ -84,6 +85,14 @@ def test_a_pass_has_every_row_once_and_passes_differ(n, block, chunk_blocks):
         assert len(ids) == placement.chunks * placement.call_rows
     if n > 30 * block:
         assert (passes[0] != passes[1]).any()
+
+
+def test_a_small_chunk_has_small_blocks(monkeypatch):
+    monkeypatch.setattr(feed_module, "LEAST_BLOCKS", 16)
+    monkeypatch.setattr(feed_module, "BLOCK_BYTES", 2**21)
+    rows = {"features": np.zeros((1001, 2), np.float32), "weight": np.zeros(1001)}
+    placement = choose_placement("streamed", rows, ("features",), data_mesh(jax.devices()[:1]), 100)
+    assert (placement.block_rows, placement.chunk_blocks, placement.chunks) == (7, 15, 10)
 
 
 def test_chunks_are_made_of_blocks_from_everywhere():
