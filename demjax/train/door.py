@@ -10,7 +10,7 @@ from absl import logging
 from demjax.checks import ToldElsewhere, UserError
 from demjax.train.stop import Preempted, stop
 
-ECHO_SECONDS = 2  # a collective fails when a process dies: the watch (processes/watch.py) tells of it better
+ECHO_SECONDS = 2
 
 
 def exit_status(call: Callable[[], int | None], *, resumes: bool = True) -> int:
@@ -22,7 +22,7 @@ def exit_status(call: Callable[[], int | None], *, resumes: bool = True) -> int:
         status = _status(call, resumes)
     except BaseException:
         if _several():
-            time.sleep(ECHO_SECONDS)
+            _let_the_watch_speak()
             traceback.print_exc()
             _leave(1)  # an unhandled error would wait for the others, and they for it
         raise
@@ -33,6 +33,12 @@ def exit_status(call: Callable[[], int | None], *, resumes: bool = True) -> int:
 def _several() -> bool:
     """Whether this is one of several processes; `--help` does not start JAX to find out."""
     return "jax" in sys.modules and sys.modules["jax"].process_count() > 1
+
+
+def _let_the_watch_speak() -> None:
+    """A collective, or a checkpoint, fails when a process dies: processes/watch.py tells of it better, and ends this."""
+    if _several():
+        time.sleep(ECHO_SECONDS)
 
 
 def _leave(status: int) -> None:
@@ -68,6 +74,7 @@ def _status(call: Callable[[], int | None], resumes: bool) -> int:
     except UserError as mistake:
         print(f"demjax: error: {mistake}", file=sys.stderr)
     except OSError as failure:
+        _let_the_watch_speak()
         what = f"{failure.filename}: {failure.strerror}" if failure.filename else str(failure)
         more = "; what was saved before is intact, the same command resumes" if resumes else ""
         print(f"demjax: error: {what}{more}", file=sys.stderr)
