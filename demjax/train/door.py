@@ -36,7 +36,7 @@ def _several() -> bool:
 
 
 def _let_the_watch_speak() -> None:
-    """A collective, or a checkpoint, fails when a process dies: processes/watch.py tells of it better, and ends this."""
+    """A collective or a checkpoint fails when a process dies: processes/watch.py tells of it better, and ends this."""
     if _several():
         time.sleep(ECHO_SECONDS)
 
