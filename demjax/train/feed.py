@@ -192,7 +192,7 @@ def check_stream(batching: str, passes: int) -> None:
 def _told_bytes(n: int | float) -> str:
     """
     >>> _told_bytes(96_600_000), _told_bytes(58e9)
-    ('92 MiB', '54 GiB')
+    ('92.1 MiB', '54 GiB')
     """
     for unit in ("KiB", "MiB"):
         n /= 1024

@@ -34,16 +34,22 @@ def run(tmp_path):
         env = {"PATH": "/usr/bin:/bin", "PYTHON": str(python), "TMPDIR": str(tmp_path)}
         argv = [*prefix, SCRIPT, f"--processes={len(plans)}", *options, "--", "--config=c d.py"]
         popen = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | popen
-        begun.append(subprocess.Popen(argv, env=env, **popen))
+        # Tests that were started in the background have SIGINT ignored, and no shell can trap what it inherits so.
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+        try:
+            begun.append(subprocess.Popen(argv, env=env, **popen))
+        finally:
+            signal.signal(signal.SIGINT, before)
         return begun[-1]
 
     yield begin
     for process in begun:
         process.kill()
-        process.communicate()
-    for file in tmp_path.glob("pid-*"):
+    for file in tmp_path.glob("pid-*"):  # before anything is read: they hold the other ends of the pipes
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(file.read_text()), signal.SIGKILL)
+    for process in begun:
+        process.communicate()
 
 
 def wait_for(*files):
