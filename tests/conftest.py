@@ -35,6 +35,14 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
+LONG = ("together_test.py", "chaos_test.py", "kill_test.py", "suite_test.py")  # files of minutes
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first: at the end of the suite no worker waits for the other."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @contextlib.contextmanager
 def _refused(*named):
     from demjax.checks import UserError
