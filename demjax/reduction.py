@@ -44,8 +44,16 @@ class Setting(NamedTuple):
         return self._nearest(self.queries, self.gallery, k, self.square)
 
     def to_bank(self, k: int) -> search.Neighbours:
-        """The k nearest bank queries of each gallery item."""
-        return self._nearest(self.gallery, self.bank, k, self.own_bank)
+        """The k nearest bank queries of each gallery item; of several vectors of one query the nearest counts."""
+        if self.bank.ndim == 2:
+            return self._nearest(self.gallery, self.bank, k, self.own_bank)
+        k, several = min(k, len(self.bank)), self.bank.shape[1]
+        # Among the k m nearest vectors are those of k queries at least, and of each its nearest.
+        found = self._nearest(self.gallery, self.bank.reshape(-1, self.bank.shape[2]), k * several, False)
+        ids, scores = np.asarray(found.ids) // several, np.asarray(found.scores)
+        kept = _first_of_each(ids)
+        kept &= np.cumsum(kept, axis=1) <= k
+        return search.Neighbours(ids[kept].reshape(-1, k), scores[kept].reshape(-1, k))
 
     def from_bank(self, k: int) -> search.Neighbours:
         """The k nearest gallery items of each bank query."""
@@ -95,9 +103,9 @@ def fit(
 
     Args:
       method: a key of `demjax.hubness.CORRECTIONS`; the search must use that correction's score.
-      queries: [q, d], the queries that will be corrected.
+      queries: [q, d], the queries that will be corrected; or [q, m, d], the nearest of m vectors counts (SEVERAL).
       gallery: [g, d].
-      bank: [r, d], reference queries; None: the queries themselves, which is transductive.
+      bank: [r, d] or [r, m, d], reference queries; None: the queries themselves, which is transductive.
       score: of the search; default the published one (`hubness.CORRECTIONS`).
       k: neighbours that statistics are taken over, all where there are fewer; default as published (10; local
         scaling, NICDM and DisSim-Local 5; NNN 128; QB-Norm 1).
@@ -115,23 +123,40 @@ def fit(
     in_range("k of the correction", k, 1)
     if k != int(k):
         raise UserError(f"k of the correction is {k}: expected a whole number")
-    if queries.ndim != 2:
-        raise UserError(f"queries {tuple(queries.shape)}: a correction is for one vector per query, expected [q, d]")
+    if queries.ndim != 2 and method not in SEVERAL:
+        raise UserError(
+            f"queries {tuple(queries.shape)}: {method} is for one vector per query, expected [q, d]; for several: "
+            f"{', '.join(SEVERAL)}"
+        )
+    if queries.ndim != 2 and exclude_self:
+        raise UserError(f"exclude_self with queries {tuple(queries.shape)}: they are no gallery, expected [q, d]")
     own_bank = exclude_self and bank is None
     bank = queries if bank is None else bank
     if len(bank) - own_bank < 2:
         raise UserError(f"a bank of {len(bank)}: expected at least two reference queries")
-    check_bank(bank, gallery)
+    check_bank(bank, gallery, queries.ndim)
     score = choose("score", known.scores[0] if score is None else score, {s: s for s in known.scores})
     sides = queries, gallery, bank, score
     return FIT[method](Setting(*sides, int(k), alpha, beta, exclude_self, own_bank, mesh, precision, progress))
 
 
-def check_bank(bank: Rows, gallery: Rows) -> None:
-    """Raises a UserError unless the bank has finite float32 rows of the gallery's width."""
-    if bank.ndim != 2 or bank.shape[1] != gallery.shape[-1] or bank.dtype != np.float32:
-        raise UserError(f"bank {bank.dtype} {tuple(bank.shape)}: expected float32 [r, {gallery.shape[-1]}]")
+def check_bank(bank: Rows, gallery: Rows, ndim: int = 2) -> None:
+    """Raises a UserError unless the bank has finite float32 rows of the gallery's width; `ndim` 3: several a query."""
+    if bank.ndim != ndim or bank.shape[-1] != gallery.shape[-1] or bank.dtype != np.float32:
+        expected = ("r", "m", gallery.shape[-1]) if ndim == 3 else ("r", gallery.shape[-1])
+        raise UserError(f"bank {bank.dtype} {tuple(bank.shape)}: expected float32 [{', '.join(map(str, expected))}]")
     inputs.largest("bank", bank)  # refuses what is not finite
+
+
+def _first_of_each(ids: np.ndarray) -> np.ndarray:
+    """True where an id stands in its row [n, k] for the first time."""
+    order = np.argsort(ids, axis=1, kind="stable")
+    ranked = np.take_along_axis(ids, order, axis=1)
+    new = np.ones(ids.shape, bool)
+    new[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
+    first = np.empty_like(new)
+    np.put_along_axis(first, order, new, axis=1)
+    return first
 
 
 def _means(found: search.Neighbours) -> np.ndarray:
@@ -194,6 +219,7 @@ def _to_centroid(rows: Rows, others: Rows, ids: np.ndarray) -> np.ndarray:
     return out
 
 
+SEVERAL = ("csls", "nnn", "local_scaling", "nicdm")  # need nothing but nearest neighbours
 NEIGHBOURS = {"nnn": 128, "dynamic_isf": 1, "local_scaling": 5, "nicdm": 5, "dsl": 5}
 FIT: dict[str, Callable[[Setting], Correction]] = {
     "csls": _csls,

@@ -11,6 +11,7 @@ from demjax.processes.agree import from_first as from_first
 from demjax.processes.agree import is_first as is_first
 from demjax.processes.agree import least as least
 from demjax.processes.agree import share_rows as share_rows
+from demjax.processes.agree import take_turns as take_turns
 from demjax.processes.agree import together as together
 from demjax.processes.agree import wait as wait
 from demjax.processes.join import Address as Address

@@ -59,6 +59,14 @@ def share_rows(
     return whole
 
 
+def take_turns(n: int, work: Callable[[int], jax.Array]) -> Iterator[jax.Array | np.ndarray]:
+    """work(0), ..., work(n - 1), in order: arrays of one shape. The processes take turns, and each gets all of them."""
+    n_processes = jax.process_count()
+    for i in range(0, n, n_processes):
+        mine = work(min(i + jax.process_index(), n - 1))  # with nothing left to do the last is done again
+        yield from multihost_utils.process_allgather(mine)[: n - i] if n_processes > 1 else (mine,)
+
+
 def least(value: int) -> int:
     """The smallest value of any process."""
     if jax.process_count() == 1:

@@ -1,5 +1,6 @@
 """How sentences enter a system: as characters, as words of the seen classes, or as the mean of word vectors."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from demjax import processes
 from demjax.checks import UserError, listed
 from demjax.data import text
 from demjax.data.captions import Captions
@@ -132,13 +134,20 @@ def draw(keys: jax.Array, n: jax.Array) -> jax.Array:
 
 
 def encode_blocks(encode: Callable, params: Any, inputs: np.ndarray, *beside: np.ndarray) -> Iterator[jax.Array]:
-    """encode(params, inputs, *beside), BLOCK rows at a time, the last block filled up to the same shape."""
-    for start in range(0, len(inputs), BLOCK):
-        some = [x[start : start + BLOCK] for x in (inputs, *beside)]
-        n = len(some[0])
-        size = BLOCK if len(inputs) > BLOCK else n
-        padded = [np.concatenate([x, np.repeat(x[-1:], size - n, axis=0)]) for x in some]
-        yield encode(params, *(jnp.asarray(x) for x in padded))[:n]
+    """encode(params, inputs, *beside), BLOCK rows at a time, the last block filled up to the same shape.
+
+    The processes share the blocks out, and each gets all of them, in order.
+    """
+    n = len(inputs)
+    size = min(BLOCK, n)
+
+    def block(i: int) -> jax.Array:
+        rows = [x[i * size : (i + 1) * size] for x in (inputs, *beside)]
+        padded = [np.concatenate([x, np.repeat(x[-1:], size - len(x), axis=0)]) for x in rows]
+        return encode(params, *(jnp.asarray(x) for x in padded))
+
+    for i, found in enumerate(processes.take_turns(math.ceil(n / BLOCK), block)):
+        yield jnp.asarray(found)[: n - i * size]
 
 
 def class_means(blocks: Iterator[jax.Array], label: np.ndarray, n_classes: int) -> jax.Array:

@@ -13,6 +13,7 @@ from demjax import metrics, processes, reduction
 from demjax.data import Dataset
 from demjax.data.picked import read_rows
 from demjax.hubness import Correction
+from demjax.mesh import local_mesh
 from demjax.search import moments, nearest, ranks
 from demjax.tasks import Task
 
@@ -45,14 +46,14 @@ class Answers:
     def __init__(
         self, task: Task, params: Any, dataset: Dataset, options: Options, mesh: Mesh | None = None, check=lambda: None
     ):
-        """`mesh` is of this process; `check` is called between blocks, in all processes, and may raise."""
+        """`mesh`: all devices; `check` is called between blocks, in all processes, and may raise."""
         self.task, self.params, self.dataset, self.score, self.options = task, params, dataset, task.score, options
-        self.mesh, self._check = mesh, check
+        self.mesh, self._own, self._check = mesh, mesh and local_mesh(mesh), check
         embed = jax.jit(task.queries)  # compiled once for all members of a population
         self._embed = lambda x: embed(params, x)
         self.gallery = task.gallery(params, dataset, np.arange(len(dataset.classes)))
         self._blocks: dict[tuple[str, int], jax.Array] = {}
-        self._queries: dict[str, jax.Array] = {}
+        self._queries: dict[str, np.ndarray] = {}
         self._fitted: dict[str, Correction] = {}
 
     def block(self, split: str, some: slice) -> jax.Array:
@@ -65,12 +66,12 @@ class Answers:
             self._blocks[split, some.start] = block
         return block
 
-    def queries(self, split: str) -> jax.Array:
-        """All images of `split`, embedded."""
-        n, size = len(self.dataset.splits[split]), self.options.query_batch
+    def queries(self, split: str) -> np.ndarray:
+        """All images of `split`, embedded: in the memory of every process."""
         if split not in self._queries:
-            cuts = [slice(start, min(start + size, n)) for start in range(0, n, size)]
-            self._queries[split] = jnp.concatenate([self.block(split, some) for some in cuts])
+            image = jax.ShapeDtypeStruct((1, self.dataset.features.shape[1]), np.float32)
+            like = np.zeros((0, *jax.eval_shape(self._embed, image).shape[1:]), np.float32)
+            (self._queries[split],) = self.over(split, lambda queries, some: (np.asarray(queries),), like)
         return self._queries[split]
 
     def over(self, split: str, work: Callable, *like: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -90,14 +91,17 @@ class Answers:
             own = fitted and fitted._replace(
                 query=tuple(x[some] for x in fitted.query), gallery=tuple(x[candidates] for x in fitted.gallery)
             )
-            found = nearest(queries, gallery, k=1, score=self.score, mesh=self.mesh, correction=own)
+            found = nearest(queries, gallery, k=1, score=self.score, mesh=self._own, correction=own)
             return np.asarray(found.ids[:, 0]), np.asarray(found.scores[:, 0])
 
         ids, scores = self.over(split, search, np.zeros(0, np.int32), np.zeros(0, np.float32))
         return candidates[ids], scores
 
     def _correction(self, split: str) -> Correction:
-        """Fitted on all classes, with the seen training images as the bank: each answer knows no other test image."""
+        """Fitted on all classes, with the seen training images as the bank: each answer knows no other test image.
+
+        All processes search together, as in `text_evaluation`; elsewhere each has images of its own.
+        """
         if split not in self._fitted:
             bank = self.queries("trainval")
             self._fitted[split] = reduction.fit(
@@ -119,7 +123,7 @@ class Answers:
 
         def rank(queries: jax.Array, some: slice) -> tuple[np.ndarray]:
             truth = place[ids[some]][:, None]
-            return (ranks(np.asarray(queries), gallery, truth, self.score, mesh=self.mesh, ties=options.ties),)
+            return (ranks(np.asarray(queries), gallery, truth, self.score, mesh=self._own, ties=options.ties),)
 
         (found,) = self.over("test_unseen", rank, np.zeros(0, np.int32))
         counts = metrics.hit_counts(found, data.labels[ids], options.hits, len(data.classes))
@@ -135,7 +139,7 @@ class Answers:
         def spread(queries: jax.Array, some: slice) -> tuple[np.ndarray]:
             if queries.ndim == 3:  # several vectors per image: any of them has the scale
                 queries = queries[:, 0]
-            _, std = moments(queries, self.gallery, self.score, mesh=self.mesh)
+            _, std = moments(queries, self.gallery, self.score, mesh=self._own)
             return (np.asarray(std),)
 
         (std,) = self.over("trainval", spread, np.zeros(0, np.float32))

@@ -14,6 +14,7 @@ from demjax.checks import UserError, choose
 from demjax.data import Dataset
 from demjax.hubness import CORRECTIONS
 from demjax.mesh import localise
+from demjax.reduction import SEVERAL
 from demjax.tasks import Task
 from demjax.train.answers import Answers
 from demjax.train.answers import Options as Options
@@ -126,11 +127,28 @@ def evaluate(
     """Runs every protocol of the task, in float32 at the highest matrix precision.
 
     With a correction every metric appears a second time, as "corrected/zsl/top1" and so on. The numbers do not depend
-    on `mesh`, the devices of this process that search (default: one), nor on how many processes share the images out.
+    on `mesh`, the devices of all processes (default: one device), nor on how many processes share the work.
     `check` is called between blocks of images and may raise to end the evaluation.
 
     Raises:
-      UserError: an unknown correction, or one for another score than the task's.
+      UserError: as of `check_options`.
+    """
+    check_options(options, task)
+    with jax.default_matmul_precision("highest"):
+        answers = Answers(task, localise(params), dataset, options, mesh, check)
+        parts = [PROTOCOLS[name](answers, False) for name in task.protocols]
+        again = [PROTOCOLS[name](answers, True) for name in task.protocols] if options.correction else []
+    merged = [{k: v for p in parts for k, v in getattr(p, name).items()} for name in Evaluation.__dataclass_fields__]
+    corrected = {f"corrected/{k}": v for p in again for k, v in p.metrics.items()}
+    return Evaluation(merged[0] | corrected, *merged[1:])
+
+
+def check_options(options: Options, task: Task) -> None:
+    """Finds before a training what would end the evaluation after it.
+
+    Raises:
+      UserError: an unknown correction or tie rule; a correction for another score than the task's, or for one vector an
+        image where the task has several; captions of a task that reads none.
     """
     choose("evaluate.ties", options.ties, metrics.TIES)
     for ks in (options.hits, options.captions):
@@ -146,10 +164,8 @@ def evaluate(
                 f"evaluate.correction {options.correction!r} is for {' or '.join(method.scores)} scores, task "
                 f"{task.name} answers by {task.score}: expected {fitting}"
             )
-    with jax.default_matmul_precision("highest"):
-        answers = Answers(task, localise(params), dataset, options, mesh, check)
-        parts = [PROTOCOLS[name](answers, False) for name in task.protocols]
-        again = [PROTOCOLS[name](answers, True) for name in task.protocols] if options.correction else []
-    merged = [{k: v for p in parts for k, v in getattr(p, name).items()} for name in Evaluation.__dataclass_fields__]
-    corrected = {f"corrected/{k}": v for p in again for k, v in p.metrics.items()}
-    return Evaluation(merged[0] | corrected, *merged[1:])
+        if task.vectors > 1 and options.correction not in SEVERAL:
+            raise UserError(
+                f"evaluate.correction {options.correction!r} is for one vector an image, task {task.name} has "
+                f"{task.vectors}: expected {' or '.join(m for m in SEVERAL if task.score in CORRECTIONS[m].scores)}"
+            )

@@ -13,17 +13,16 @@ from ml_collections import ConfigDict
 
 from demjax import processes
 from demjax.checks import UserError
-from demjax.mesh import local_mesh, replicate
+from demjax.mesh import replicate
 from demjax.train import memory, training
 from demjax.train.announce import announce, silent
-from demjax.train.answers import Options
 from demjax.train.checkpoint import Checkpoints
 from demjax.train.config import flatten
 from demjax.train.epoch import TrainState, init_state
 from demjax.train.evaluate import evaluate
 from demjax.train.picture import draw_to
 from demjax.train.report import best_evaluated, make_report, table, write_records
-from demjax.train.run import Run, as_placed, build, check_twin, provenance, validation_twin
+from demjax.train.run import Run, as_placed, build, check_twin, options_of, provenance, validation_twin
 from demjax.train.workdir import LOCK, claim, note_placement, open_workdir, write_json
 
 OWN_KEYS = ("data.dir", "data.descriptions", "task.word_vectors", "profile")  # of a process
@@ -111,7 +110,7 @@ def _run(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool, sta
     penalty = _penalty(run, folder, say)
     begun = time.perf_counter()
     options = options_of(run.config, penalty)
-    evaluation = evaluate(run.task, params, run.dataset, options, local_mesh(run.mesh), training.stop_evaluating)
+    evaluation = evaluate(run.task, params, run.dataset, options, run.mesh, training.stop_evaluating)
     done = time.perf_counter()
     report = make_report(
         config=json.loads(json.dumps(flatten(run.config))),
@@ -156,12 +155,6 @@ def _solved(run: Run, folder: Path, checkpoints: Checkpoints, say, train: bool) 
     params = jax.block_until_ready(run.task.solve())
     announce(run, params, say)
     return params, run.config.train.epochs, time.perf_counter() - begun
-
-
-def options_of(config: ConfigDict, penalty: dict[str, float] | None = None) -> Options:
-    """How a run evaluates."""
-    given = config.evaluate
-    return Options(given.query_batch, given.correction, penalty, tuple(given.hits), given.ties, tuple(given.captions))
 
 
 def _penalty(run: Run, folder: Path, say) -> dict[str, float] | None:

@@ -22,7 +22,6 @@ from demjax.train.checkpoint import Checkpoints
 from demjax.train.config import flatten
 from demjax.train.epoch import TrainState
 from demjax.train.evaluate import evaluate
-from demjax.train.loop import options_of
 from demjax.train.members import (
     MEMBERS,
     Population,
@@ -34,7 +33,7 @@ from demjax.train.members import (
     with_padding,
 )
 from demjax.train.report import make_report, table
-from demjax.train.run import check_twin, provenance, validation_twin
+from demjax.train.run import check_twin, options_of, provenance, validation_twin
 from demjax.train.stop import Preempted, stop
 from demjax.train.workdir import claim, open_workdir, write_json
 

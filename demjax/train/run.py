@@ -23,8 +23,10 @@ from demjax.data import Dataset, load
 from demjax.data.batches import BATCHING
 from demjax.mesh import data_mesh
 from demjax.tasks import TASKS, Task
+from demjax.train.answers import Options
 from demjax.train.config import check_config, config_hash, flatten
 from demjax.train.epoch import Plan
+from demjax.train.evaluate import check_options
 from demjax.train.feed import RESIDENT, Placement, check_stream, choose_placement
 from demjax.train.optimizer import make_optimizer
 from demjax.train.workdir import PLACEMENT
@@ -95,6 +97,7 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ru
     check_config(config)
     dataset = _dataset(config)
     task = build_task(config, dataset)
+    check_options(options_of(config), task)
     batching = config.train.batching
     rows = choose("train.batching", batching, BATCHING)(dataset)
     if batching not in task.rows and not task.solve:
@@ -148,6 +151,12 @@ def check_twin(run: Run) -> None:
             build(validation_twin(run.config), list(run.mesh.devices.flat))
         except UserError as mistake:
             raise UserError(f"evaluate.calibrate, on the validation classes: {mistake}") from None
+
+
+def options_of(config: ConfigDict, penalty: dict[str, float] | None = None) -> Options:
+    """How a run evaluates."""
+    given = config.evaluate
+    return Options(given.query_batch, given.correction, penalty, tuple(given.hits), given.ties, tuple(given.captions))
 
 
 def build_task(config: ConfigDict, dataset: Dataset) -> Task:

@@ -163,7 +163,7 @@ def run_row(
     task = build(config).task
     if calibrated:
         config.evaluate.calibrate = "gzsl" in task.protocols
-        config.evaluate.correction = correction_for(task.score) if task.vectors == 1 else ""
+        config.evaluate.correction = correction_for(task.score)
     if task.solve:
         return [train_and_evaluate(config, workdir / "runs", say=say)]
     config.population.seeds = seeds

@@ -32,7 +32,7 @@ def retrieval_metrics(answers: Answers) -> dict[str, float]:
 
 def _precision(answers, queries, query_label, gallery, gallery_label, name: str) -> dict[str, float]:
     ks = [k for k in PRECISION_AT if k <= len(gallery)]
-    ids = np.asarray(nearest(queries, gallery, k=ks[-1], score=answers.score).ids)
+    ids = np.asarray(nearest(queries, gallery, k=ks[-1], score=answers.score, mesh=answers.mesh).ids)
     counts = metrics.precision_counts(gallery_label[ids], query_label, len(answers.dataset.classes), ks)
     return {f"{name}/precision@{k}": float(p) for k, p in zip(ks, metrics.precision_at_k(counts), strict=True)}
 
@@ -43,6 +43,7 @@ def _with_captions(answers: Answers, encoded, label: np.ndarray, n: int) -> floa
     for _ in range(DRAWS):
         chosen = [rng.permutation(np.flatnonzero(label == c))[:n] for c in data.unseen]
         prototypes = jnp.stack([encoded[rows].mean(axis=0) for rows in chosen])
-        ids = np.asarray(nearest(answers.queries("test_unseen"), prototypes, k=1, score=answers.score).ids[:, 0])
+        found = nearest(answers.queries("test_unseen"), prototypes, k=1, score=answers.score, mesh=answers.mesh)
+        ids = np.asarray(found.ids[:, 0])
         accuracies.append(metrics.per_class_accuracy(answers.count("test_unseen", data.unseen[ids])))
     return float(np.mean(accuracies))

@@ -10,7 +10,7 @@ import numpy as np
 
 from demjax import processes
 from demjax.checks import UserError
-from demjax.mesh import local_mesh, replicate
+from demjax.mesh import replicate
 from demjax.train.answers import Options
 from demjax.train.checkpoint import Checkpoints
 from demjax.train.epoch import TrainState, compile_epoch
@@ -83,7 +83,7 @@ def train(
 def _evaluated(run: Run, params: Any, options: Options) -> dict[str, float]:
     """Metrics of an evaluation on the way; none if asked to stop: the state is saved, and evaluated when resumed."""
     try:
-        return dict(evaluate(run.task, params, run.dataset, options, local_mesh(run.mesh), stop_evaluating).metrics)
+        return dict(evaluate(run.task, params, run.dataset, options, run.mesh, stop_evaluating).metrics)
     except Preempted:
         return {}
 

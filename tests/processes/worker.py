@@ -80,9 +80,11 @@ CONFIGS = {
 
 def train(what, folder, devices=None):
     """Runs WHAT; a stop is asked for in process 0 only."""
+    from demjax.tasks import sentences
     from demjax.train.loop import train_and_evaluate
     from demjax.train.stop import Preempted, stop
 
+    sentences.BLOCK = 16  # of more than one block a process
     name, _, epochs = what.partition(":")
     task, changes = CONFIGS[name]
     lines = []

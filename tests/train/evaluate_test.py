@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ from scipy.stats import skew
 
 from demjax.checks import UserError
 from demjax.data import synthetic
+from demjax.tasks.compatibility import latem
 from demjax.tasks.dem import dem
 from demjax.train.config import default_config, quick
 from demjax.train.evaluate import METRICS, Options, evaluate
@@ -170,6 +173,32 @@ def test_correction_is_fitted_on_training_images_only(query_batch):
     among = DATASET.unseen[corrected[ids][:, DATASET.unseen].argmax(axis=1)]
     truth = DATASET.labels[ids]
     assert found["corrected/zsl/top1"] == pytest.approx(np.mean([np.mean(among[truth == c] == c) for c in set(truth)]))
+
+
+@pytest.mark.parametrize("query_batch", (4096, 7))
+def test_correction_of_several_vectors_an_image(query_batch):
+    """LatEm: the best of three maps is the score, among the classes and among the bank."""
+    task = latem(DATASET, components=3)
+    params = task.init(jax.random.key(0))
+    queries = np.asarray(task.queries(params, jnp.asarray(DATASET.features)), np.float64)
+    s = (queries @ DATASET.table("unit").T.astype(np.float64)).max(axis=1)
+    bank = np.sort(s[DATASET.splits["trainval"]], axis=0)[-10:].mean(axis=0)
+    corrected = 2 * s - np.sort(s, axis=1)[:, -10:].mean(axis=1)[:, None] - bank[None]
+    found = evaluate(task, params, DATASET, Options(query_batch, correction="csls")).metrics
+    u, seen = accuracies(corrected, 0.0)
+    assert found["corrected/gzsl/unseen"] == pytest.approx(u) and found["corrected/gzsl/seen"] == pytest.approx(seen)
+    with pytest.raises(UserError, match="'nicdm' is for euclidean scores"):
+        evaluate(task, params, DATASET, Options(correction="nicdm"))
+    with pytest.raises(UserError, match="'isf' is for one vector an image, task latem has 3: expected csls or nnn"):
+        evaluate(replace(task, score="cosine"), params, DATASET, Options(correction="isf"))
+
+
+def test_a_correction_that_does_not_fit_is_found_before_the_training():
+    config = default_config()
+    quick(config)
+    config.evaluate.correction = "nicdm"
+    with pytest.raises(UserError, match="'nicdm' is for euclidean scores, task dem answers by cosine"):
+        build(config)
 
 
 def test_a_correction_must_fit_the_score():
