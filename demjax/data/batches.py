@@ -19,7 +19,7 @@ def examples(dataset: Dataset) -> Rows:
     ids = dataset.splits["trainval"]
     n = len(ids)
     return _with_empty_row(
-        features=Picked(dataset.features, ids) if isinstance(dataset.features, np.memmap) else dataset.features[ids],
+        features=Picked(dataset.features, ids) if dataset.is_mapped else dataset.features[ids],
         label=dataset.labels[ids],
         weight=np.ones(n, np.float32),
         scatter=np.zeros(n, np.float32),

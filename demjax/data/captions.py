@@ -83,6 +83,10 @@ class Captions:
         image = np.where(self.image == OF_CLASS, OF_CLASS, place)
         return arrange((Caption(int(label[i]), int(image[i]), self.sentences[i]) for i in kept), names)
 
+    def placed(self, images: np.ndarray) -> "Captions":
+        """The same sentences where image i has the number images[i]."""
+        return dataclasses.replace(self, image=np.where(self.image == OF_CLASS, OF_CLASS, images[self.image]))
+
 
 def arrange(captions: Iterable[Caption], classes: Sequence[str], needed: np.ndarray | None = None) -> Captions:
     """Puts captions in the order of Captions.

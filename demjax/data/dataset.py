@@ -10,6 +10,7 @@ import numpy as np
 from demjax.checks import UserError, choose, listed
 from demjax.data import splits as splits_lib
 from demjax.data.captions import Captions
+from demjax.data.survey import not_finite, survey
 
 # How semantic vectors enter the network: name -> function of the [c, a] table.
 SCALES = {
@@ -26,7 +27,8 @@ class Dataset:
     Built only if these promises hold, else UserError: features are finite float32, one row per label;
     labels are rows of the class table; class names are unique; one semantic vector per class, finite;
     splits hold no image twice and none in common; classes of trainval (seen) and test_unseen (unseen) are
-    disjoint, so are those of train and val; test_seen has seen classes only; every class has images.
+    disjoint, so are those of train and val; test_seen has seen classes only; every class has images. Whether the
+    features of a mapped file are finite is seen when the `fingerprints` are first asked for, as every run does.
 
     Attributes:
       name: for reports.
@@ -77,21 +79,33 @@ class Dataset:
         return np.unique(self.labels[self.splits["test_unseen"]])
 
     @property
+    def is_mapped(self) -> bool:
+        """Whether the features are a mapped file, which may be larger than memory."""
+        return isinstance(self.features, np.memmap)
+
+    @property
     def is_validation_view(self) -> bool:
         """Whether this is a view without any test image, where settings may be looked for."""
         return "+val" in self.version
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """First 16 hex digits of the SHA-256 of features, semantics and splits (with class names)."""
+        """First 16 hex digits of the SHA-256 of features, semantics and splits (with class names).
+
+        Of a mapped file every process reads its share: all must ask.
+        """
+        x = self.features
+        features = (survey(x).digest,) if isinstance(x, np.memmap) else x
         return {
-            "features": digest(self.features, self.labels),
+            "features": digest(features, self.labels),
             "semantics": digest(self.semantics, self.classes),
             "splits": digest(self.classes, *(v for _, v in sorted(self.splits.items()))),
         } | ({} if self.descriptions is None else {"descriptions": _digest_of_captions(self.descriptions)})
 
     def validation_view(self, share: float = 0.2, seed: int = 0, fold: int = 1) -> "Dataset":
         """This set as if nothing beyond trainval existed: no test image, no unseen class, in no array.
+
+        Only the features of a mapped file stay where they are, with those of images that no split names.
 
         The val classes play the unseen ones; of the train classes `share` of the images of each class play
         test_seen. Settings chosen here have not met the test. Seed-independent unless asked. Folds beyond the first
@@ -109,18 +123,22 @@ class Dataset:
         kept = np.unique(self.labels[images])
         empty = np.array([], np.int64)
         classes, described = tuple(self.classes[c] for c in kept), self.descriptions
+        described = described and described.view(kept, images, classes)
+        if self.is_mapped:
+            images, described = np.arange(len(self.labels)), described and described.placed(images)
+        labels = np.searchsorted(kept, self.labels[images]) % len(kept)  # of other classes, in a mapped file: any
         roles = {"trainval": fit, "test_seen": held, "test_unseen": val, "train": empty, "val": empty}
         return Dataset(
             name=self.name,
-            features=self.features[images],
-            labels=np.searchsorted(kept, self.labels[images]),
+            features=self.features if self.is_mapped else self.features[images],
+            labels=labels,
             classes=classes,
             semantics=self.semantics[kept],
             splits={role: np.searchsorted(images, ids) for role, ids in roles.items()},
             version=f"{self.version}+val" + (str(fold) if fold > 1 else ""),
             sources=self.sources,
             parts=self.parts,
-            descriptions=described and described.view(kept, images, classes),
+            descriptions=described,
             images=tuple(self.images[i] for i in images) if self.images else (),
         )
 
@@ -146,14 +164,6 @@ def _unit_rows(s: np.ndarray) -> np.ndarray:
     return s / np.where(norm > 0, norm, 1.0)
 
 
-def not_finite(features: np.ndarray) -> np.ndarray:
-    """Numbers of the rows that hold NaN or Inf."""
-    # A sum is finite iff the row is, up to overflow; only suspects are looked at value by value.
-    with np.errstate(all="ignore"):
-        suspect = np.flatnonzero(~np.isfinite(features.sum(axis=1)))
-    return suspect[~np.isfinite(features[suspect]).all(axis=1)]
-
-
 def check_classes(classes: tuple[str, ...], semantics: np.ndarray) -> None:
     """The promises about classes that every Dataset keeps.
 
@@ -176,7 +186,7 @@ def _check_features(features: np.ndarray, labels: np.ndarray, classes: tuple[str
         raise UserError(f"features have shape {features.shape}: expected [{len(labels)} images, width]{hint}")
     if features.dtype != np.float32:
         raise UserError(f"features are {features.dtype}: expected float32; convert with .astype('float32')")
-    bad = not_finite(features)
+    bad = not_finite(features[:0] if isinstance(features, np.memmap) else features)
     if len(bad):
         raise UserError(
             f"features of image {bad[0]} (0-based row) hold NaN or Inf ({len(bad)} such rows): "

@@ -15,11 +15,12 @@ import numpy as np
 
 from demjax.checks import UserError, listed
 from demjax.data import splits as splits_lib
-from demjax.data.dataset import Dataset, check_classes, not_finite
+from demjax.data.dataset import Dataset, check_classes
 from demjax.data.layout import CLASS_NAMES, VAL_CLASSES, Files
 from demjax.data.layout import find as find
 from demjax.data.layout import folders as folders
 from demjax.data.matfile import read_mat
+from demjax.data.survey import not_finite
 
 _LOCATIONS = ("trainval", "test_seen", "test_unseen", "train", "val")
 

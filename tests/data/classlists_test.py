@@ -1,10 +1,13 @@
 """Sets by class lists: joined by name, larger than memory, twenty thousand classes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from demjax.checks import UserError
 from demjax.data import load
+from demjax.data.captions import Caption, arrange
 from demjax.tasks.linear import ridge
 from demjax.train import answers as answers_module
 from demjax.train.evaluate import Options, evaluate
@@ -149,3 +152,33 @@ def test_bad_folders(tmp_path, refused, spoil, split, told):
         spoil(tmp_path)
     with refused(told):
         load("MINE", dir=str(tmp_path), semantics="wv", split=split)
+
+
+def test_a_validation_view_stays_a_map(tmp_path):
+    """It names no test image, and is the view of the same set in memory."""
+    write(tmp_path, per_class=12)
+    data = load("MINE", dir=str(tmp_path), semantics="wv", split="train/2hops")
+    about = [Caption(int(data.labels[i]), int(i), f"image {i}") for i in range(len(data.labels))]
+    data = dataclasses.replace(data, descriptions=arrange(about, data.classes))
+    view, plain = data.validation_view(), dataclasses.replace(data, features=np.array(data.features)).validation_view()
+    assert view.is_mapped and not plain.is_mapped and view.classes == plain.classes and view.version == plain.version
+    for role in ("trainval", "test_seen", "test_unseen"):
+        ids, theirs = view.splits[role], plain.splits[role]
+        np.testing.assert_array_equal(view.features[ids], plain.features[theirs])
+        np.testing.assert_array_equal(view.labels[ids], plain.labels[theirs])
+        assert not np.isin(ids, [*data.splits["test_seen"], *data.splits["test_unseen"]]).any()
+    assert view.descriptions.sentences == plain.descriptions.sentences
+    named = [view.descriptions.sentences[i] for i in range(len(view.descriptions.sentences))]
+    assert named == [f"image {i}" for i in view.descriptions.image]
+    options, tasks = Options(query_batch=7, correction="nicdm"), (ridge(view, l2=1.0), ridge(plain, l2=1.0))
+    found = [evaluate(t, t.solve(), d, options).metrics for t, d in zip(tasks, (view, plain), strict=True)]
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+def test_a_bad_row_is_found_before_the_first_step(tmp_path):
+    features, _, _ = write(tmp_path)
+    features[17, 2] = np.nan
+    np.save(tmp_path / "features.npy", features)
+    data = load("MINE", dir=str(tmp_path), semantics="wv", split="train/2hops")
+    with pytest.raises(UserError, match="features.npy: row 17"):
+        _ = data.fingerprints

@@ -1,6 +1,7 @@
 """2 processes x 4 devices and 4 x 2 give the numbers of one; checkpoints of one layout are read by every other."""
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -14,10 +15,19 @@ from tests.processes.launch import workers
 EXACT = ("highest ids", "certified ids", "one gallery tile a device", "self", "ranks", "corrected", "occurrence")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks():
+    """As in the processes: the digest of a file depends on its blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        worker.small_blocks(patch.setattr)
+        yield
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The same in this process, on one device."""
     folder = tmp_path_factory.mktemp("alone")
+    worker.write_set(folder / "set")
     for name in ("dem", "description", "streamed"):
         worker.train(name, folder, jax.devices()[:1])
     np.savez(folder / "searches.npz", **worker.searches(data_mesh(jax.devices()[:1])))
@@ -60,6 +70,7 @@ def damage(step):
 
 
 def test_two_processes_then_one_then_four(tmp_path, alone):
+    worker.write_set(tmp_path / "set")
     ended = workers(2, tmp_path, "searches", "dem:1/", "description", "streamed:2/3 chunk 1/")
     assert "process 0 of 2, 4 of 8 devices" in ended[0].out and "process 1 of 2, 4 of 8 devices" in ended[1].out
     assert "stopped by SIGTERM after epoch 1" in ended[0].out
@@ -75,6 +86,14 @@ def test_two_processes_then_one_then_four(tmp_path, alone):
     told = worker.train("streamed", tmp_path, jax.devices()[:1])
     assert any("resuming after epoch 2, chunk 1 of" in line for line in told)
     same_params("streamed", tmp_path, alone)
+
+
+def test_a_process_reads_its_share_of_a_mapped_file_only(tmp_path):
+    """Of 240 rows, checked, 162 of them trained on and, with 78 others, looked at in evaluation: 642 in all."""
+    worker.write_set(tmp_path / "set")
+    ended = workers(2, tmp_path, "shared_out")
+    rows = [int(re.search(r"rows read from files: (\d+)", e.out)[1]) for e in ended]
+    assert sum(rows) >= 642 and max(rows) < 0.6 * 642, rows
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def small(task, **changes):
     return config
 
 
-EXAMPLES = {"train.batching": "examples"}
+MAPPED = {"train.batching": "examples", "data.semantics": "table", "data.split": "seen/unseen"}
 CONFIGS = {
     "dem": (
         "dem",
@@ -62,13 +62,9 @@ CONFIGS = {
     ),
     "streamed": (
         "dem",
-        {
-            "train.batching": "examples",
-            "train.passes_per_epoch": 1,
-            "train.placement": "streamed",
-            "train.chunk_rows": 50,
-        },
+        MAPPED | {"train.passes_per_epoch": 1, "train.placement": "streamed", "train.chunk_rows": 50},
     ),
+    "shared_out": ("dem", MAPPED | {"train.placement": "sharded"}),
     "class_norm": ("class_norm", {"train.batching": "examples", "train.batch_size": 30, "evaluate.calibrate": True}),
     "description": (
         "description",
@@ -78,15 +74,52 @@ CONFIGS = {
 }
 
 
+def write_set(folder):
+    """A set of mapped features."""
+    table, labels = planted(12, 4, 3), np.arange(240) % 12
+    (folder / "lists").mkdir(parents=True)
+    np.save(folder / "features.npy", (table @ planted(4, 7, 4) / 3)[labels] + planted(240, 7, 5))
+    np.save(folder / "labels.npy", labels)
+    np.save(folder / "table.npy", table)
+    (folder / "classes.txt").write_text("".join(f"c{i:02d}\n" for i in range(12)))
+    (folder / "lists" / "seen.txt").write_text("".join(f"c{i:02d}\n" for i in range(9)))
+    (folder / "lists" / "unseen.txt").write_text("c09\nc10\nc11\n")
+
+
+def small_blocks(set_attribute=setattr):
+    """Of sentences and of mapped files, so that there is something to share out."""
+    from demjax.data import survey
+    from demjax.tasks import sentences
+
+    set_attribute(sentences, "BLOCK", 16)
+    set_attribute(survey, "BLOCK_BYTES", 512)
+
+
+def counting_rows():
+    """From here on the rows read from mapped files are counted."""
+    from demjax.data import picked, survey
+    from demjax.train import answers
+
+    count, read_rows = [0], picked.read_rows
+
+    def counted(source, ids):
+        count[0] += len(ids)
+        return read_rows(source, ids)
+
+    for module in (picked, survey, answers):
+        module.read_rows = counted
+    return count
+
+
 def train(what, folder, devices=None):
     """Runs WHAT; a stop is asked for in process 0 only."""
-    from demjax.tasks import sentences
     from demjax.train.loop import train_and_evaluate
     from demjax.train.stop import Preempted, stop
 
-    sentences.BLOCK = 16  # of more than one block a process
     name, _, epochs = what.partition(":")
     task, changes = CONFIGS[name]
+    if "data.split" in changes:
+        changes = changes | {"data.name": "MAPPED", "data.dir": str(folder / "set")}
     lines = []
 
     def say(line):
@@ -107,6 +140,8 @@ def main(process, n, address, folder, tasks):
     from demjax.mesh import data_mesh
 
     print(processes.join("on", processes.Address(address, n, process)), flush=True)
+    small_blocks()
+    count = counting_rows()
     for what in tasks:
         if what == "searches":
             found = searches(data_mesh())
@@ -114,6 +149,7 @@ def main(process, n, address, folder, tasks):
                 np.savez(folder / "searches.npz", **found)
         else:
             print("\n".join(train(what, folder)), flush=True)
+        print(f"rows read from files: {count[0]}")
     processes.leave(0)
 
 
