@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 
 from demjax import processes
 from demjax.checks import UserError
+from demjax.mesh import place
 
 
 class Restored(NamedTuple):
@@ -37,11 +38,28 @@ class NotSaved(OSError):
 
 
 class Checkpoints:
-    """The checkpoints of one run, in one folder."""
+    """The checkpoints of one run, in one folder: process 0 writes them, every process reads them.
+
+    All processes call every method. Orbax works in each alone: with processes that write together a write that fails
+    in one of them leaves the others waiting, for minutes.
+    """
 
     def __init__(self, folder: Path, keep: int = 3):
         self.folder = Path(folder)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        with processes.together():
+            if processes.is_first():
+                self.folder.mkdir(parents=True, exist_ok=True)
+        writes, own = processes.is_first(), None
+        if jax.process_count() > 1:
+            me = jax.process_index()
+            own = ocp.options.MultiprocessingOptions(me, active_processes={me}, barrier_sync_key_prefix=f"alone-{me}")
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep if writes else None,
+            cleanup_tmp_directories=writes,
+            create=False,
+            read_only=not writes,
+            multiprocessing_options=own or ocp.options.MultiprocessingOptions(),
+        )
         self._manager = ocp.CheckpointManager(self.folder.resolve(), options=options)
 
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
@@ -50,12 +68,19 @@ class Checkpoints:
         Raises:
           NotSaved: this write could not start, or the one before it failed.
         """
-        self.wait()
-        item = {"meta": meta, "leaves": leaf_digests(state)}
+        with processes.together():
+            if processes.is_first():
+                self._save(step, state, meta)
+
+    def _save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+        # Copies: the arrays of `state` are written over while this is under way.
+        host = jax.tree.map(lambda x: np.array(jax.device_get(x)), state)
+        item = {"meta": meta, "leaves": leaf_digests(host)}
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(item | {"self": _digest_json(item)})
+            state=ocp.args.StandardSave(host), meta=ocp.args.JsonSave(item | {"self": _digest_json(item)})
         )
         with self._told_as_not_saved():
+            self._manager.wait_until_finished()
             self._manager.save(step, args=args, force=True)
 
     def wait(self) -> None:
@@ -64,7 +89,7 @@ class Checkpoints:
         Raises:
           NotSaved: something could not be written: here, or in the background since the last call.
         """
-        with self._told_as_not_saved():
+        with processes.together(), self._told_as_not_saved():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -99,7 +124,7 @@ class Checkpoints:
           UserError: a step of another config or of other data; or steps, none of which verifies.
           OSError, MemoryError: the machine failed, not the checkpoint; nothing is moved.
         """
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
         damaged: dict[int, str] = {}
         for step in self._steps():
             item, reason = _tried(self._verified_notes, step)
@@ -110,7 +135,7 @@ class Checkpoints:
                 )
             if not reason:
                 self._tell_damaged(damaged, warn, move)
-                return Restored(step, state, item["meta"])
+                return Restored(step, jax.tree.map(lambda x, y: place(x, y.sharding), state, like), item["meta"])
             damaged[step] = reason
         if damaged:
             newest = max(damaged)

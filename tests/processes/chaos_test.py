@@ -1,6 +1,7 @@
 """Processes that die, at any moment, of anything: the others stop and say so, and nothing that was saved is lost."""
 
 import json
+import os
 import random
 import signal
 import time
@@ -12,6 +13,7 @@ import pytest
 from demjax.processes.watch import GONE
 from demjax.train.restore import restore_run
 from tests.processes.launch import finish, mains
+from tests.processes.worker import write_set
 
 STOPS_WITHIN = 10  # seconds after another process has died
 CONFIG = (
@@ -33,6 +35,10 @@ def wait_for_epoch(workdir, number, started, seconds=120):
         time.sleep(0.02)
 
 
+def saved(workdir):
+    return sorted(name for name in os.listdir(workdir / "checkpoints") if name.isdigit())
+
+
 def params(workdir):
     return jax.tree.map(np.asarray, restore_run(workdir).params)
 
@@ -51,6 +57,11 @@ def test_one_is_killed_and_the_other_says_so(tmp_path):
     assert time.monotonic() - begun < STOPS_WITHIN
     assert second.status == -signal.SIGKILL and first.status == GONE, first.err
     assert "process 1 of 2 has gone; what was saved is intact: start the same command again" in first.err
+    before = saved(tmp_path / "run")
+    first, second = finish(mains(2, *flags, f"--workdir={tmp_path}/run", file_bytes=9000))  # as if the disk were full
+    assert (first.status, second.status) == (1, 1) and not second.err and first.err.count("demjax: error:") == 1, first
+    assert "could not be written (File too large)" in first.err and "Traceback" not in first.err
+    assert saved(tmp_path / "run") == before
     alone = [mains(1, *flags, f"--workdir={tmp_path}/{name}") for name in ("run", "undisturbed")]
     ended = finish([own[0] for own in alone])
     assert all(e.status == 0 for e in ended), ended
@@ -71,6 +82,7 @@ def compare(got, want, tolerance):
     [
         (("--config=configs/cub.py",), "--config.data.dir={tmp}/nowhere{i}", "nowhere0"),
         (CONFIG, "--workdir={tmp}/run{i}", "process 1 has other settings than process 0"),
+        (CONFIG, "--workdir=/proc/demjax", "--workdir=/proc/demjax cannot be written to"),
         (CONFIG, "--config.evaluate.query_batch={i}0", "process 1 has other settings than process 0"),
     ],
 )
@@ -80,6 +92,23 @@ def test_a_mistake_of_one_ends_all_and_is_told_once(tmp_path, config, own, told)
     assert [e.status for e in ended] == [1, 1]
     assert told in ended[0].err and not ended[1].err, ended
     assert not (tmp_path / "run").exists()
+
+
+def test_a_data_file_that_is_cut_short_in_the_middle(tmp_path):
+    """Touching what is no more there would end a process without a word."""
+    write_set(tmp_path / "set")
+    data = {"name": "MAPPED", "dir": tmp_path / "set", "semantics": "table", "split": "seen/unseen"}
+    flags = [*CONFIG, *(f"--config.data.{key}={value}" for key, value in data.items())]
+    train = {"placement": "streamed", "passes_per_epoch": 1, "chunk_rows": 50, "epochs": 100_000}
+    flags += [f"--config.train.{key}={value}" for key, value in train.items()]
+    started = mains(2, *flags, f"--workdir={tmp_path}/run")
+    wait_for_epoch(tmp_path / "run", 2, started)
+    with open(tmp_path / "set" / "features.npy", "r+b") as file:
+        file.truncate(2000)
+    ended = finish(started)
+    assert sorted(e.status for e in ended) in ([1, 1], [1, GONE]), ended
+    told = "".join(e.err for e in ended)
+    assert "features.npy: was cut short while it was in use" in told and "Traceback" not in told, ended
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Starts the processes of one program on this machine, 8 virtual devices in all, and waits for them."""
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -24,13 +25,16 @@ def free_port():
         return server.getsockname()[1]
 
 
-def start(argv, devices, cwd=ROOT):
-    """One process with so many virtual devices; the tests' caches are its own, too."""
+def start(argv, devices, cwd=ROOT, file_bytes=None):
+    """One process with so many virtual devices and caches of its own, whose files do not grow beyond `file_bytes`."""
     env = dict(os.environ, PYTHONPATH=str(ROOT), NPROC="32", PYTHONUNBUFFERED="1")
     given = os.environ.get("XLA_FLAGS", "")
     env["XLA_FLAGS"] = f"{given} --xla_force_host_platform_device_count={devices}".strip()
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return subprocess.Popen([sys.executable, *map(str, argv)], env=env, cwd=cwd, **pipes)
+    process = subprocess.Popen([sys.executable, *map(str, argv)], env=env, cwd=cwd, **pipes)
+    if file_bytes:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    return process
 
 
 def finish(started, grace=SECONDS):
@@ -65,8 +69,10 @@ def workers(n, folder, *tasks):
     return ended
 
 
-def mains(n, *flags, each=lambda i: (), only=None):
+def mains(n, *flags, each=lambda i: (), only=None, file_bytes=None):
     """demjax.main in n processes, started, or in `only` some of them; `each` gives the flags of one of them."""
     address = f"--coordinator_address=127.0.0.1:{free_port()}"
     common = ("-m", "demjax.main", *flags, address, f"--num_processes={n}")
-    return [start((*common, f"--process_id={i}", *each(i)), DEVICES // n) for i in only or range(n)]
+    return [
+        start((*common, f"--process_id={i}", *each(i)), DEVICES // n, file_bytes=file_bytes) for i in only or range(n)
+    ]
