@@ -1,5 +1,6 @@
 """Every setting there is, with its default, and the checks of those that only the engine knows."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable
@@ -103,6 +104,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.population = ConfigDict()  # many runs as one program: every setting with every seed (train/population.py)
     config.population.seeds = 0  # 0: off, a single run with config.seed
     config.population.settings = ()  # ((key, (value, ...)), ...): optimizer.learning_rate and numbers of the loss
+    # or, in a config file, by their last names: config.population = dict(seeds=5, learning_rate=(1e-3, 3e-3))
 
     config.log = ConfigDict()
     config.log.tensorboard = True  # where tensorboardX is installed
@@ -128,6 +130,28 @@ def as_grid(what: str, pairs: Any) -> dict[str, tuple]:
             raise UserError(f"{what} has {key!r} with {tuple(values)}: expected every key and every value once")
         grid[key] = tuple(values)
     return grid
+
+
+def spelled_out(config: ConfigDict) -> ConfigDict:
+    """`population = dict(seeds=5, learning_rate=(1e-3, 3e-3))` as seeds and settings with their full keys.
+
+    Raises:
+      UserError: a name that is the last of no key, or not of one only, of the optimiser and the task.
+    """
+    given = config.population.to_dict()
+    pairs = tuple(given.pop("settings", ()))
+    seeds = given.pop("seeds", 0)
+    keys = [key for key in flatten(config) if key.startswith(("optimizer.", "task."))]
+    names = {key.partition(".")[2]: key for key in keys}
+    for name, values in given.items():
+        full = [key for key in keys if key.partition(".")[2] == name]
+        if len(full) != 1:
+            hint = f"write {' or '.join(full)} in population.settings" if full else did_you_mean(name, names)
+            raise UserError(f"population has {name!r}: expected the last name of one setting; {hint}")
+        pairs += ((full[0], tuple(values) if isinstance(values, tuple | list) else values),)
+    config = copy.deepcopy(config)
+    config.population = ConfigDict({"seeds": seeds, "settings": pairs})
+    return config
 
 
 def variant(config: ConfigDict, arg: str, variants: dict[str, Callable[[ConfigDict], None]]) -> ConfigDict:

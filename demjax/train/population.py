@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from demjax.checks import UserError
 from demjax.progress import duration
 from demjax.train.checkpoint import Checkpoints
-from demjax.train.config import flatten
+from demjax.train.config import flatten, spelled_out
 from demjax.train.epoch import TrainState
 from demjax.train.evaluate import evaluate
 from demjax.train.members import (
@@ -60,6 +60,7 @@ def train_population(
       Preempted: SIGTERM or Ctrl-C came; the state is saved.
     """
     started = time.perf_counter()
+    config = spelled_out(config)
     population = build_population(config, devices)
     check_twin(population.run)
     if (kind := population.run.placement.kind) != "replicated":

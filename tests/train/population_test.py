@@ -11,7 +11,7 @@ from demjax import tables
 from demjax.checks import UserError
 from demjax.train import members as members_module
 from demjax.train import population as population_module
-from demjax.train.config import default_config, quick
+from demjax.train.config import default_config, quick, spelled_out
 from demjax.train.epoch import compile_epoch
 from demjax.train.loop import train_and_evaluate
 from demjax.train.members import build_population, compile_population, initial_states, member_config
@@ -100,6 +100,25 @@ def test_stopped_and_resumed_on_other_devices(tmp_path, monkeypatch):
     monkeypatch.undo()
     resumed = run(config, tmp_path / "part", ONE)
     assert [r["metrics"] for r in resumed] == [r["metrics"] for r in whole]
+
+
+def test_settings_by_their_last_names(tmp_path):
+    plain, named = tiny(), tiny(**{"population.settings": ()})
+    (key, values), *rest = plain.population.settings
+    named.population = dict(seeds=2, **{k.partition(".")[2]: list(v) for k, v in plain.population.settings})
+    assert spelled_out(named).population == plain.population and key in ("optimizer.learning_rate", "task.l2")
+    whole, again = run(plain, tmp_path / "a"), run(named, tmp_path / "a")  # the same run: there is nothing left to do
+    assert [r["metrics"] for r in whole] == [r["metrics"] for r in again]
+    for wrong, told in (
+        ({"learning_rat": (1.0,)}, "did you mean 'learning_rate'"),
+        ({"name": ("a",)}, "write optimizer.name or task.name in"),
+    ):
+        named.population = dict(seeds=2, **wrong)
+        with pytest.raises(UserError, match=told):
+            spelled_out(named)
+    named.population = dict(seeds=2, learning_rate=0.1)
+    with pytest.raises(UserError, match="expected .*key"):
+        run(named, tmp_path / "b")
 
 
 def test_every_member_is_a_run_to_the_tables(tmp_path):
