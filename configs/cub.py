@@ -9,8 +9,9 @@ validation classes, no test image involved, 3 seeds of 12 settings, every epoch 
     python -m demjax.main --config=configs/cub.py --mode=select --config.train.epochs=20 --workdir=runs/cub-select \
         --config.data.dir=FOLDER --config.data.features=vgg19
 
-`:released` are the hyper-parameters of the authors' script; the content of the renamed attribute file it reads is
-not public, `att` is our reading.
+`:sentences` and `:fused` describe the classes by sentences (sent_splits.mat), alone or beside the attributes;
+--mode=best selects and trains them. `:released` are the hyper-parameters of the authors' script; the content of the
+renamed attribute file it reads is not public, `att` is our reading.
 """
 
 from demjax.train.config import default_config, variant
@@ -19,7 +20,20 @@ from demjax.train.config import default_config, variant
 def get_config(arg=""):
     config = default_config()
     config.data.name = "CUB"
-    return variant(config, arg, {"released": released})
+    return variant(config, arg, {"released": released, "sentences": sentences, "fused": fused})
+
+
+def sentences(config):
+    """Classes described by the vectors of sent_splits.mat."""
+    config.data.semantics = "sent"
+    config.select.update(seeds=1, grid=(("task.l2", (0.02, 0.1, 0.3)), ("optimizer.learning_rate", (1e-3, 3e-3))))
+
+
+def fused(config):
+    """Attributes and sentences, each with a weight in the layer that joins them."""
+    config.data.semantics = "att+sent"
+    weights = tuple((a, b) for a in (0.1, 0.2, 0.3) for b in (0.3, 1.0))
+    config.select.update(seeds=1, grid=(("task.source_weights", (*weights, (1.0, 1.0))),))
 
 
 def released(config):

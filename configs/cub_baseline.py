@@ -37,7 +37,7 @@ BASELINES = {
     "cmt": ("cmt", {}, (RATES, ("task.semantics_scale", ("unit", "sqrt")))),
     "ba": ("ba", {}, (RATES, DECAYS)),
     "cvc": ("cvc", {}, (("optimizer.learning_rate", (1e-4, 3e-4, 1e-3)), DECAYS)),
-    "sync": ("sync", {}, (HIGH_RATES, ("task.gamma", (8.0, 32.0, 128.0)), ("task.l2", (1e-7, 1e-4)))),
+    "sync": ("sync", {}, (HIGH_RATES, ("task.gamma", (0.25, 1.0, 4.0, 16.0)), ("task.l2", (1e-7, 1e-5, 1e-3)))),
     "sse": ("sse", {}, (("optimizer.learning_rate", (1e-3, 3e-3)), ("task.gamma", (0.01, 0.1)))),
 }
 # Their H without calibration is next to nothing, and best where they have learned least: they are chosen by AUSUC.

@@ -6,7 +6,7 @@ FOLDER holds res101.mat (another file by --config.data.features=vgg19) and att_s
 those of the authors' notebook, but for batches of 64 instead of 256 images, 10 passes instead of 50, and two
 regularisers that are not theirs: all selected on validation classes (--mode=select). Variants, the rungs of the ladder:
 `:paper` is without the two regularisers; `:mlp` is the paper's network without its three steps, with the switches
-task.semantics_scale, task.divide_by, task.output_init.
+task.semantics_scale, task.divide_by, task.output_init. `:fused` has sentences (sent_splits.mat) beside the attributes.
 """
 
 from demjax.train.config import default_config, variant
@@ -23,7 +23,13 @@ def get_config(arg=""):
         ("task.semantics_dropout", (0.0, 0.1, 0.2)),
         ("task.features_power", (1.0, 0.75, 0.5)),
     )
-    return variant(config, arg, {"paper": paper, "mlp": mlp})
+    return variant(config, arg, {"paper": paper, "mlp": mlp, "fused": fused})
+
+
+def fused(config):
+    """Attributes and sentences side by side, the attributes with a weight that is selected."""
+    config.data.semantics = "att+sent"
+    config.select.update(seeds=1, grid=(("task.source_weights", ((0.1, 1.0), (0.3, 1.0), (1.0, 1.0))),))
 
 
 def paper(config):

@@ -56,8 +56,8 @@ def get_suite():
     dem = [
         Row("dem_euclidean", "cub.py", {"task.score": "euclidean"}, selected=validated),
         Row("dem", "cub.py", published=published("dem"), selected=validated),
-        Row("dem_sentences", "cub.py", {"data.semantics": "sent"}, selected=validated),
-        Row("dem_fused", "cub.py", {"data.semantics": "att+sent"}, selected=validated),
+        Row("dem_sentences", "cub.py:sentences"),
+        Row("dem_fused", "cub.py:fused"),
         Row("dem_captions", "cub_text.py:small", selected=captions, note=GENERATED),
         Row(
             "dem_captions_fused",
@@ -88,7 +88,7 @@ def get_suite():
         Row("class_norm", "cub_class_norm.py", selected=notebook),
         Row("class_norm_ensemble", "cub_class_norm.py", {"task.members": 5}, selected=notebook),
         Row("class_norm_sentences", "cub_class_norm.py", {"data.semantics": "sent"}, selected=notebook),
-        Row("class_norm_fused", "cub_class_norm.py", {"data.semantics": "att+sent"}, selected=notebook),
+        Row("class_norm_fused", "cub_class_norm.py:fused"),
     ]
     closed = [baseline(n) for n in ("ridge", "ridge_to_semantic", "eszsl", "sae", "sae_to_semantic", "amp")]
     trained = [

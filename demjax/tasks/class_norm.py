@@ -21,13 +21,15 @@ Batch fields: features [b, d], label [b], weight [b]; tables: semantics [c, a], 
 Protocols: ZSL and generalised ZSL.
 """
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from demjax import losses
-from demjax.checks import choose, in_range
+from demjax.checks import UserError, choose, in_range
 from demjax.data.dataset import Dataset
 from demjax.models import DIVIDE_BY, OUTPUT_INIT, ClassNormEncoder
 from demjax.tasks.scaling import dropout, signed_power
@@ -44,6 +46,7 @@ def class_norm(
     scale: int | float = 25.0,
     semantics_dropout: int | float = 0.0,
     features_power: int | float = 1.0,
+    source_weights: tuple[float, ...] = (),
     members: int = 1,
 ) -> Task:
     """Builds the task for the widths of `dataset`.
@@ -57,6 +60,7 @@ def class_norm(
       scale: gamma^2 of the logits, > 0.
       semantics_dropout: share of the class table hidden in a training step, the rest scaled up; in [0, 0.9].
       features_power: p of the features, in (0, 1]; 1 leaves them as they are.
+      source_weights: factors on the sources of semantics, in their order; (): all 1.
       members: networks of an ensemble, >= 1: each is trained for itself, and an answer is by the mean of their cosines.
 
     Raises:
@@ -69,7 +73,7 @@ def class_norm(
     in_range("task.features_power", features_power, 0, 1, open_low=True)
     choose("task.divide_by", divide_by, dict.fromkeys(DIVIDE_BY))
     choose("task.output_init", output_init, dict.fromkeys(OUTPUT_INIT))
-    semantics, seen = dataset.table(semantics_scale), dataset.seen
+    semantics, seen = _weighted(dataset.tables(semantics_scale), source_weights), dataset.seen
     widths = semantics.shape[1], hidden, dataset.features.shape[1]
 
     def encoder(key):
@@ -120,3 +124,11 @@ def class_norm(
         queries=queries,
         gallery=gallery,
     )
+
+
+def _weighted(tables: Mapping[str, np.ndarray], weights: tuple[float, ...]) -> np.ndarray:
+    """The class tables side by side, each times its weight."""
+    weights = tuple(weights) or (1.0,) * len(tables)
+    if len(weights) != len(tables):
+        raise UserError(f"task.source_weights has {len(weights)} numbers: expected {len(tables)}, one for each source")
+    return np.concatenate([np.float32(w) * x for w, x in zip(weights, tables.values(), strict=True)], axis=1)

@@ -1,14 +1,14 @@
 """Classes as mixtures of seen ones: SynC and SSE.
 
-    SynC  w_c = sum_r s_cr v_r, s_cr = exp(-gamma |a_c - a_r|^2) / sum_r' ..., r the seen classes (the "fast" version);
-          s_c(x) = x . w_c; every seen class against the others by the squared hinge max(0, 1 - y w_c x)^2,
-          + l2/2 sum_c |w_c|^2 over the seen classes
+    SynC  s_c(x) = x . w_c; every seen class against the others by the squared hinge max(0, 1 - y w_c x)^2,
+          + l2/2 sum_c |w_c|^2; then w_c = sum_r s_cr v_r for any class, V = pinv(S of the seen classes) W,
+          s_cr = exp(-gamma |a_c - a_r|^2) / sum_r' ..., r the seen classes (the "fast" version)
     SSE   psi(a_c) = argmin_{p >= 0, sum p = 1} |a_c - sum_r p_r a_r|^2 / 2 + gamma |p|^2 / 2;
           s_c(x) = sum_r psi_r(a_c) w . max(0, x - v_r); largest violation of the margin
 
 References: Changpinyo, Chao, Gong & Sha 2016. Zhang & Saligrama 2015 (their "ReLU" target; one weight per feature).
 
-Batch fields: features [b, d], label [b], weight [b]; tables: mixtures [s, s], seen [s], l2, margin.
+Batch fields: features [b, d], label [b], weight [b]; tables: seen [s] and l2; mixtures [s, s], seen and margin.
 """
 
 import jax
@@ -18,6 +18,8 @@ import numpy as np
 from demjax import losses
 from demjax.checks import in_range
 from demjax.data.dataset import Dataset
+from demjax.data.picked import read_rows
+from demjax.data.splits import by_class
 from demjax.tasks.scaling import feature_scaler, squared_distances
 from demjax.tasks.task import Task
 
@@ -25,10 +27,10 @@ SIMPLEX_STEPS = 500
 
 
 def similarities(table: np.ndarray, seen: np.ndarray, gamma: int | float) -> np.ndarray:
-    """s_cr [c, s] of SynC; rows sum to one."""
+    """s_cr [c, s] of SynC, in float64; rows sum to one."""
     squared = squared_distances(table, table[seen])
     weights = np.exp(-gamma * (squared - squared.min(axis=1, keepdims=True)))
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def sync(
@@ -39,7 +41,7 @@ def sync(
     features_scale: str = "unit",
     semantics_scale: str = "unit",
 ) -> Task:
-    """Synthesised classifiers, one against the others.
+    """Synthesised classifiers: of the seen classes, one against the others; of all, mixtures of their bases.
 
     Args:
       gamma: > 0, how local the mixtures are; the authors try 2^-5 to 2^5.
@@ -53,28 +55,28 @@ def sync(
     in_range("task.gamma", gamma, 0, open_low=True)
     in_range("task.l2", l2, 0)
     seen, scaler = dataset.seen, feature_scaler(dataset, features_scale)
-    mixtures = similarities(dataset.table(semantics_scale), seen, gamma)
+    own = similarities(dataset.table(semantics_scale), seen, gamma)
+    mixtures = (own @ np.linalg.pinv(own[seen])).astype(np.float32)  # of classifiers, through their bases
 
     def loss(params, batch, key, axis):
         del key, axis
-        classifiers = batch["mixtures"] @ params["bases"]
-        scores = scaler(batch["features"]) @ classifiers.T
+        scores = scaler(batch["features"]) @ params["classifiers"].T
         sign = jnp.where(batch["seen"][None] == batch["label"][:, None], 1.0, -1.0)
         wrong = jnp.square(jnp.maximum(0.0, 1.0 - sign * scores)).mean(axis=1)
         count = jnp.sum(batch["weight"])
-        penalty = batch["l2"] / 2 * losses.squared_norm(classifiers, biases=False)
+        penalty = batch["l2"] / 2 * losses.squared_norm(params, biases=False)
         return jnp.sum(batch["weight"] * wrong) + count * penalty, count, {}
 
     return Task(
         name="sync",
         score="dot",
         direction="semantic->visual",
-        tables={"mixtures": mixtures[seen], "seen": seen.astype(np.int32), "l2": np.float32(l2)},
+        tables={"seen": seen.astype(np.int32), "l2": np.float32(l2)},
         numbers=("l2",),
-        init=lambda key: {"bases": jnp.zeros((len(seen), dataset.features.shape[1]))},
+        init=lambda key: {"classifiers": jnp.zeros((len(seen), dataset.features.shape[1]))},
         loss=loss,
         queries=lambda params, features: scaler(features),
-        gallery=lambda params, dataset, ids: jnp.asarray(mixtures[ids]) @ params["bases"],
+        gallery=lambda params, dataset, ids: jnp.asarray(mixtures[ids]) @ params["classifiers"],
     )
 
 
@@ -137,9 +139,9 @@ def sse(
         return jnp.sum(batch["weight"] * wrong), jnp.sum(batch["weight"]), {}
 
     offsets = np.zeros((len(seen), d), np.float32)
-    ids, labels = dataset.splits["trainval"], dataset.labels[dataset.splits["trainval"]]
-    for row, c in enumerate(seen):  # class means: an image stands out from the classes it is not of
-        offsets[row] = np.asarray(scaler(dataset.features[ids[labels == c]])).mean(axis=0)
+    for row, (_, images) in enumerate(by_class(dataset.splits["trainval"], dataset.labels)):
+        # class means: an image stands out from the classes it is not of
+        offsets[row] = np.asarray(scaler(read_rows(dataset.features, images))).mean(axis=0)
 
     def init(key):
         return {"weights": -jnp.ones(d) + 0.01 * jax.random.normal(key, (d,)), "offsets": jnp.asarray(offsets)}

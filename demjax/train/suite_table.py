@@ -140,6 +140,9 @@ ORDERS = (
     ("dem", "amp", "zsl/top1", "DEM above amp in T1"),
     ("dem_fused", "dem", "zsl/top1", "DEM: attributes and sentences above attributes in T1"),
     ("dem_fused", "dem_sentences", "zsl/top1", "DEM: attributes and sentences above sentences in T1"),
+    ("dem_fused", "dem_sentences", "gzsl/harmonic", "DEM: attributes and sentences above sentences in H"),
+    ("dem_hinge", "dem_to_semantic_hinge", "zsl/top1", "DEM, hinge: semantic->visual above visual->semantic in T1"),
+    ("dem_hinge", "dem_to_semantic_hinge", "gzsl/harmonic", "DEM, hinge: semantic->visual above visual->semantic in H"),
     ("dem_to_semantic", "dem_to_semantic_hinge", "zsl/top1", "DEM, visual->semantic: least squares above hinge in T1"),
     ("dem_captions_fused", "dem", "zsl/top1", "DEM: attributes and captions above attributes in T1"),
     ("dem_captions_fused", "dem_captions", "zsl/top1", "DEM: attributes and captions above captions in T1"),
@@ -157,6 +160,13 @@ ORDERS = (
         "zsl/top1",
         "class-normalised DEM: attributes and sentences above sentences in T1",
     ),
+    (
+        "class_norm_fused",
+        "class_norm_sentences",
+        "gzsl/harmonic",
+        "class-normalised DEM: attributes and sentences above sentences in H",
+    ),
+    ("dem_to_semantic_hinge", "dem_hinge", SKEWNESS, "N1 skewness: visual->semantic above semantic->visual (hinge)"),
     ("dem_to_semantic", "dem", SKEWNESS, "N1 skewness: visual->semantic above semantic->visual (DEM)"),
     ("ridge_to_semantic", "ridge", SKEWNESS, "N1 skewness: visual->semantic above semantic->visual (ridge)"),
 )

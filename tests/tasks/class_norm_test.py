@@ -218,3 +218,17 @@ def test_it_learns_and_beats_nothing_learned():
 def test_bad_settings(setting, told):
     with pytest.raises(UserError, match=told):
         class_norm(DATA, **setting)
+
+
+def test_weights_of_the_sources():
+    a = DATA.semantics.shape[1]
+    data = dataclasses.replace(DATA, parts={"first": 2, "second": a - 2})
+    plain, weighted = class_norm(data, hidden=8), class_norm(data, hidden=8, source_weights=(0.5, 3.0))
+    both = np.asarray(plain.tables["semantics"])
+    np.testing.assert_allclose(
+        weighted.tables["semantics"], np.concatenate([0.5 * both[:, :2], 3 * both[:, 2:]], axis=1), rtol=1e-6
+    )
+    params = weighted.init(jax.random.key(0))
+    assert np.abs(weighted.gallery(params, data, [0, 1]) - plain.gallery(params, data, [0, 1])).max() > 1e-3
+    with pytest.raises(UserError, match="source_weights has 1 numbers: expected 2, one for each source"):
+        class_norm(data, source_weights=(1.0,))
