@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 DATA_AXIS = "data"
 
@@ -33,7 +33,7 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return place(tree, replicated(mesh))
 
 
-def place(tree: Any, sharding: NamedSharding) -> Any:
+def place(tree: Any, sharding: Sharding) -> Any:
     """A tree of arrays, the same in every process, on devices; each process copies what its own devices hold only."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)

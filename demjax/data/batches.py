@@ -4,12 +4,18 @@ An image is a group of one; with least squares a whole class may be one group, a
 gradient stay exact: sum_i ||x_i - f||^2 = n ||mean - f||^2 + scatter.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from demjax import processes
 from demjax.data.dataset import Dataset
-from demjax.data.picked import Picked
+from demjax.data.picked import Picked, read_rows
+from demjax.data.splits import by_class
+
+CLASSES = 8  # that a process sums up in its turn
 
 Rows = dict[str, Any]  # arrays, or what can be sliced like one
 
@@ -27,21 +33,30 @@ def examples(dataset: Dataset) -> Rows:
 
 
 def class_sums(dataset: Dataset) -> Rows:
-    """One row per seen class: mean, number of images, sum of squared distances to the mean."""
+    """One row per seen class: mean, number of images, sum of squared distances to the mean.
+
+    Of a mapped file they are made when they are first asked for, every process reading the images of its classes.
+    """
     ids = dataset.splits["trainval"]
-    labels = dataset.labels[ids]
-    means, weights, scatters = [], [], []
-    for c in dataset.seen:  # class by class: no float64 copy of all features at once
-        x = dataset.features[ids[labels == c]].astype(np.float64)
-        means.append(x.mean(axis=0))
-        weights.append(len(x))
-        scatters.append(np.square(x - means[-1]).sum())
-    return _with_empty_row(
-        features=np.array(means, np.float32),
-        label=dataset.seen,
-        weight=np.array(weights, np.float32),
-        scatter=np.array(scatters, np.float32),
-    )
+    images = [of_class for _, of_class in by_class(ids, dataset.labels)]
+
+    def summed(some: slice) -> tuple[np.ndarray, np.ndarray]:
+        means, scatters = [], []
+        for of_class in images[some]:  # class by class: no float64 copy of all features at once
+            x = read_rows(dataset.features, of_class).astype(np.float64)
+            means.append(x.mean(axis=0))
+            scatters.append(np.square(x - means[-1]).sum())
+        return np.array(means, np.float32), np.array(scatters, np.float32)
+
+    n, width = len(images), dataset.features.shape[1]
+    known = {"label": dataset.seen, "weight": np.array([len(x) for x in images], np.float32)}
+    if not dataset.is_mapped:
+        means, scatter = summed(slice(n))
+        return _with_empty_row(features=means, scatter=scatter, **known)
+    like = np.zeros((0, width), np.float32), np.zeros(0, np.float32)
+    sums = cache(lambda: processes.share_rows(n, CLASSES, summed, like))
+    made = {"features": Made((n + 1, width), lambda: sums()[0]), "scatter": Made((n + 1,), lambda: sums()[1])}
+    return _with_empty_row(**known) | made
 
 
 def classes(dataset: Dataset) -> Rows:
@@ -50,6 +65,23 @@ def classes(dataset: Dataset) -> Rows:
 
 
 BATCHING = {"examples": examples, "class_sums": class_sums, "classes": classes}
+
+
+class Made:
+    """Rows that are made when they are first asked for, by all processes; and an empty one behind them."""
+
+    def __init__(self, shape: tuple[int, ...], make: Callable[[], np.ndarray]):
+        self.shape, self.dtype, self._make = shape, np.dtype(np.float32), make
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, places: Any) -> np.ndarray:
+        return np.asarray(self)[places]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        made = self._make()
+        return np.concatenate([made, np.zeros_like(made[:1])]).astype(dtype or self.dtype, copy=False)
 
 
 def _with_empty_row(**rows: Any) -> Rows:

@@ -71,12 +71,12 @@ class Dataset:
     @cached_property
     def seen(self) -> np.ndarray:
         """Ids of the classes with training images, ascending."""
-        return np.unique(self.labels[self.splits["trainval"]])
+        return splits_lib.classes_of(self.splits["trainval"], self.labels)
 
     @cached_property
     def unseen(self) -> np.ndarray:
         """Ids of the classes known by their description only, ascending."""
-        return np.unique(self.labels[self.splits["test_unseen"]])
+        return splits_lib.classes_of(self.splits["test_unseen"], self.labels)
 
     @property
     def is_mapped(self) -> bool:
@@ -115,12 +115,12 @@ class Dataset:
         """
         train, val = self.splits["train"], self.splits["val"]
         if fold > 1:
-            train, val = splits_lib.other_fold(np.union1d(train, val), self.labels, self.classes, val, fold)
+            train, val = splits_lib.other_fold(splits_lib.ids_of(train, val), self.labels, self.classes, val, fold)
         if len(train) == 0 or len(val) == 0:
             raise UserError(f"{self.name} has {len(train)} train and {len(val)} val images: no validation fold")
         fit, held = splits_lib.hold_out(train, self.labels, share, seed, self.classes)
-        images = np.sort(np.concatenate([fit, held, val]))
-        kept = np.unique(self.labels[images])
+        images = splits_lib.ids_of(fit, held, val)
+        kept = splits_lib.classes_of(images, self.labels)
         empty = np.array([], np.int64)
         classes, described = tuple(self.classes[c] for c in kept), self.descriptions
         described = described and described.view(kept, images, classes)

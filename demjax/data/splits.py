@@ -1,7 +1,7 @@
 """The split versions of the benchmark files, and validation folds that hold no test image."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -18,10 +18,10 @@ def version_of(ids: Mapping[str, np.ndarray]) -> str:
     """
     if "train" not in ids or "val" not in ids:
         return "rebuilt"
-    union = np.union1d(ids["train"], ids["val"])
-    if np.array_equal(union, np.unique(ids["trainval"])):
+    union = ids_of(ids["train"], ids["val"])
+    if np.array_equal(union, ids_of(ids["trainval"])):
         return "ps2"
-    if np.array_equal(union, np.union1d(ids["trainval"], ids["test_seen"])):
+    if np.array_equal(union, ids_of(ids["trainval"], ids["test_seen"])):
         return "ps1"
     return "custom"
 
@@ -35,10 +35,10 @@ def clean_folds(
     has neither, a quarter of the seen classes is drawn by the SHA-256 of their names: the same on every
     machine, whatever the order of the classes.
     """
-    trainval = np.unique(ids["trainval"])
+    trainval = ids_of(ids["trainval"])
     if "train" in ids and "val" in ids:
-        return {k: np.intersect1d(ids[k], trainval) for k in ("train", "val")}
-    seen = [classes[c] for c in np.unique(labels[trainval])]
+        return {k: _in_both(ids[k], trainval) for k in ("train", "val")}
+    seen = [classes[c] for c in classes_of(trainval, labels)]
     if val_classes is None:
         by_hash = sorted(seen, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
         val_classes = set(by_hash[: max(1, len(seen) // 4)])
@@ -50,10 +50,40 @@ def other_fold(
     trainval: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], val: np.ndarray, fold: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(train, val) with as many held-out classes as `val` has, drawn by the SHA-256 of fold and name."""
-    seen = np.unique(labels[trainval])
+    seen = classes_of(trainval, labels)
     by_hash = sorted(seen, key=lambda c: hashlib.sha256(f"{fold} {classes[c]}".encode()).hexdigest())
-    is_val = np.isin(labels[trainval], by_hash[: len(np.unique(labels[val]))])
+    is_val = np.isin(labels[trainval], by_hash[: len(classes_of(val, labels))])
     return trainval[~is_val], trainval[is_val]
+
+
+def by_class(ids: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(class, its images among `ids` in their order), class after class; one sort, however many classes."""
+    own = labels[ids]
+    order = np.argsort(own, kind="stable")
+    starts = np.flatnonzero(np.diff(own[order], prepend=-1))
+    for part in np.split(order, starts[1:]):
+        if len(part):
+            yield int(own[part[0]]), ids[part]
+
+
+def classes_of(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The classes of some images, ascending."""
+    return np.flatnonzero(np.bincount(labels[ids]))
+
+
+def ids_of(*some: np.ndarray, but: np.ndarray | None = None) -> np.ndarray:
+    """All images of `some`, ascending and each once, without those of `but`; by marks, as there may be millions."""
+    but = np.zeros(0, np.int64) if but is None else but
+    marks = np.zeros(max((int(x.max()) + 1 for x in (*some, but) if len(x)), default=0), bool)
+    for ids in some:
+        marks[ids] = True
+    marks[but] = False
+    return np.flatnonzero(marks)
+
+
+def _in_both(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Images of a and of b, ascending."""
+    return ids_of(a, but=ids_of(a, but=b))
 
 
 def hold_out(
@@ -66,14 +96,13 @@ def hold_out(
     """
     rng = np.random.default_rng(seed)
     held = []
-    for c in np.unique(labels[ids]):
-        of_class = ids[labels[ids] == c]
+    for c, of_class in by_class(ids, labels):
         if len(of_class) < 2:
             name = repr(classes[c]) if classes else c
             raise UserError(f"class {name} has 1 training image: expected 2 or more to hold one out")
         held.append(rng.permutation(of_class)[: max(1, round(share * len(of_class)))])
     held_out = np.sort(np.concatenate(held))
-    return np.setdiff1d(ids, held_out), held_out
+    return ids_of(ids, but=held_out), held_out
 
 
 def check_splits(splits: Mapping[str, np.ndarray], labels: np.ndarray, classes: tuple[str, ...]) -> None:
@@ -89,7 +118,7 @@ def check_splits(splits: Mapping[str, np.ndarray], labels: np.ndarray, classes: 
         outside = ids[(ids < 0) | (ids >= len(labels))]
         if len(outside):
             raise UserError(f"split {name} names image {outside[0]} (0-based): expected 0 to {len(labels) - 1}")
-        if len(np.unique(ids)) != len(ids):
+        if len(ids_of(ids)) != len(ids):
             raise UserError(f"split {name} lists image {_first_double(ids)} (0-based) twice")
     for a, b in (
         ("trainval", "test_seen"),
@@ -97,10 +126,10 @@ def check_splits(splits: Mapping[str, np.ndarray], labels: np.ndarray, classes: 
         ("test_seen", "test_unseen"),
         ("train", "val"),
     ):
-        both = np.intersect1d(splits[a], splits[b])
+        both = _in_both(splits[a], splits[b])
         if len(both):
             raise UserError(f"{len(both)} images are in both {a} and {b}, the first is {both[0]} (0-based)")
-    of = {name: np.unique(labels[ids]) for name, ids in splits.items()}
+    of = {name: classes_of(ids, labels) for name, ids in splits.items()}
     for a, b in (("trainval", "test_unseen"), ("train", "val")):
         both = np.intersect1d(of[a], of[b])
         if len(both):

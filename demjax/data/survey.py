@@ -1,8 +1,12 @@
 """One look at all rows of a mapped file, every process at its share: a digest, and whether the numbers are finite."""
 
+import contextlib
 import hashlib
+import json
 import os
-from typing import NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,11 +25,13 @@ class Survey(NamedTuple):
     bad_row: int
 
 
-_surveyed: dict[tuple, Survey] = {}  # a run and its validation twin look at one file
+_surveyed: dict[str, Survey] = {}  # a run and its validation twin look at one file
 
 
-def survey(features: np.memmap) -> Survey:
+def survey(features: np.memmap, check: Callable[[], Any] = lambda: None) -> Survey:
     """Reads a mapped array [n, d] once, on the first call for this file in this state; all processes must call it.
+
+    `check` is called between blocks, in all processes, and may raise.
 
     Raises:
       UserError: a row that holds NaN or Inf, in all processes.
@@ -33,7 +39,7 @@ def survey(features: np.memmap) -> Survey:
     """
     key = _state(features)
     if any(processes.any_of(key not in _surveyed)):
-        _surveyed[key] = _look(features)
+        _surveyed[key] = _look(features, check)
     found = _surveyed[key]
     with processes.together():
         if found.bad_row >= 0:
@@ -44,12 +50,23 @@ def survey(features: np.memmap) -> Survey:
     return found
 
 
-def _state(features: np.memmap) -> tuple:
+def recall(file: Path) -> None:
+    """Takes over what `remember` has written; a file that is not there, or damaged, is nothing to remember."""
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        _surveyed.update({key: Survey(*found) for key, found in json.loads(file.read_text()).items()})
+
+
+def remembered() -> dict[str, Survey]:
+    """What was seen, by path, size and time of each file: JSON values."""
+    return dict(_surveyed)
+
+
+def _state(features: np.memmap) -> str:
     told = os.stat(str(features.filename))
-    return str(features.filename), features.offset, features.shape, told.st_size, told.st_mtime_ns
+    return f"{features.filename} {features.offset} {features.shape} {told.st_size} {told.st_mtime_ns}"
 
 
-def _look(features: np.memmap) -> Survey:
+def _look(features: np.memmap, check: Callable[[], Any]) -> Survey:
     rows = max(1, BLOCK_BYTES // (features.shape[1] * features.itemsize))
     starts = np.arange(0, len(features), rows)
     progress = ProgressLine("checking features") if processes.is_first() else None
@@ -63,7 +80,8 @@ def _look(features: np.memmap) -> Survey:
         sha = np.frombuffer(hashlib.sha256(block.data).digest(), np.uint8)
         return sha[None], np.array([bad[0] if len(bad) else -1], np.int32)
 
-    digests, bad = processes.share_rows(len(starts), 1, look, (np.zeros((0, 32), np.uint8), np.zeros(0, np.int32)))
+    like = np.zeros((0, 32), np.uint8), np.zeros(0, np.int32)
+    digests, bad = processes.share_rows(len(starts), 1, look, like, check)
     where = np.flatnonzero(bad >= 0)
     first = int(starts[where[0]] + bad[where[0]]) if len(where) else -1
     told = f"{features.dtype.str}{features.shape}".encode()

@@ -10,7 +10,7 @@ from jax.experimental import multihost_utils
 from demjax.checks import ToldElsewhere, UserError
 from demjax.processes.watch import farewell
 
-MESSAGE_BYTES = 2000
+MESSAGE_BYTES = 2000  # at least
 
 
 def is_first() -> bool:
@@ -80,12 +80,12 @@ def together() -> Iterator[None]:
 
     Raises:
       UserError: here or, `ToldElsewhere`, in another process.
-      OSError: here.
+      Exception: whatever was raised here.
     """
-    mistake: UserError | OSError | None = None
+    mistake: Exception | None = None
     try:
         yield
-    except (UserError, OSError) as error:
+    except Exception as error:
         mistake = error
     if jax.process_count() > 1:
         told = _messages(_line(mistake) if mistake else "")
@@ -100,7 +100,7 @@ def together() -> Iterator[None]:
         raise mistake
 
 
-def _line(error: UserError | OSError) -> str:
+def _line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__
@@ -108,9 +108,13 @@ def _line(error: UserError | OSError) -> str:
 
 def _messages(mine: str) -> list[str]:
     """What each process has to say."""
-    line = mine.encode()[:MESSAGE_BYTES]
-    padded = np.frombuffer(line.ljust(MESSAGE_BYTES, b"\0"), np.uint8)
-    return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in multihost_utils.process_allgather(padded)]
+    line = mine.encode()
+    longest = int(multihost_utils.process_allgather(np.int32(len(line))).max())
+    size = MESSAGE_BYTES
+    while size < longest:  # few different sizes, as each is compiled
+        size *= 4
+    padded = np.frombuffer(line.ljust(size, b"\0"), np.uint8)
+    return [bytes(row).rstrip(b"\0").decode() for row in multihost_utils.process_allgather(padded)]
 
 
 def check_alike(what: str, mine: str) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from demjax.checks import choose, in_range
 from demjax.data.dataset import Dataset
+from demjax.data.picked import read_rows
 from demjax.tasks.scaling import feature_scaler
 from demjax.tasks.task import Task
 
@@ -67,7 +68,7 @@ def _class_sums(dataset: Dataset, features_scale: str, gram: bool) -> tuple[np.n
     product, sums = np.zeros((d, d) if gram else 0), np.zeros((d, len(seen)))
     scaler = feature_scaler(dataset, features_scale)
     for start in range(0, len(ids), BLOCK):
-        x = np.asarray(scaler(dataset.features[ids[start : start + BLOCK]]), np.float64)
+        x = np.asarray(scaler(read_rows(dataset.features, ids[start : start + BLOCK])), np.float64)
         if gram:
             product += x.T @ x
         sums += x.T @ np.eye(len(seen))[position[start : start + BLOCK]]

@@ -8,8 +8,10 @@ import numpy as np
 
 from demjax.checks import choose
 from demjax.data.dataset import Dataset
+from demjax.data.picked import read_rows
 from demjax.losses import unit_rows
 
+BLOCK = 4096  # images read at once
 SCALES = {
     "none": "as they are",
     "unit": "every image at length 1",
@@ -17,7 +19,7 @@ SCALES = {
 }
 
 
-def feature_scaler(dataset: Dataset, how: str) -> Callable[[jax.Array], jax.Array]:
+def feature_scaler(dataset: Dataset, how: str) -> Callable[[jax.Array | np.ndarray], jax.Array]:
     """The function of features [n, d] named `how`, with the statistics of the training images.
 
     Raises:
@@ -28,10 +30,22 @@ def feature_scaler(dataset: Dataset, how: str) -> Callable[[jax.Array], jax.Arra
         return jnp.asarray
     if how == "unit":
         return lambda x: unit_rows(jnp.asarray(x))
-    train = dataset.features[dataset.splits["trainval"]]
-    mean, std = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
-    mean, std = mean.astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
-    return lambda x: (x - mean[None]) / std[None]
+    mean, std = (x.astype(np.float32) for x in _moments(dataset))
+    return lambda x: (jnp.asarray(x) - mean[None]) / std[None]
+
+
+def _moments(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation (1 where there is none) of each feature over the training images, in blocks, in float64."""
+    ids = dataset.splits["trainval"]
+    shift = read_rows(dataset.features, ids[:1]).astype(np.float64)  # near the mean: squares keep their digits
+    total, square = np.zeros((2, dataset.features.shape[1]))
+    for start in range(0, len(ids), BLOCK):
+        x = read_rows(dataset.features, ids[start : start + BLOCK]) - shift
+        total += x.sum(axis=0)
+        square += np.square(x).sum(axis=0)
+    mean = total / len(ids)
+    std = np.sqrt(np.maximum(square / len(ids) - mean**2, 0.0))
+    return shift[0] + mean, np.where(std > 0, std, 1.0)
 
 
 def signed_power(x: jax.Array, power: float) -> jax.Array:

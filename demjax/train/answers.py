@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -41,14 +42,17 @@ class Options(NamedTuple):
 
 
 class Answers:
-    """Nearest class of any images among any classes; each image set and the gallery are embedded once."""
+    """Nearest class of any images among any classes; each image set and the gallery are embedded once.
+
+    All processes call everything here. `check` is called in all of them between parts of the work, and may raise.
+    """
 
     def __init__(
         self, task: Task, params: Any, dataset: Dataset, options: Options, mesh: Mesh | None = None, check=lambda: None
     ):
-        """`mesh`: all devices; `check` is called between blocks, in all processes, and may raise."""
+        """`mesh`: all devices, of all processes."""
         self.task, self.params, self.dataset, self.score, self.options = task, params, dataset, task.score, options
-        self.mesh, self._own, self._check = mesh, mesh and local_mesh(mesh), check
+        self.mesh, self._own, self.check = mesh, mesh and local_mesh(mesh), check
         embed = jax.jit(task.queries)  # compiled once for all members of a population
         self._embed = lambda x: embed(params, x)
         self.gallery = task.gallery(params, dataset, np.arange(len(dataset.classes)))
@@ -81,7 +85,7 @@ class Answers:
         def one(some: slice) -> tuple[np.ndarray, ...]:
             return work(self.block(split, some), some)
 
-        return processes.share_rows(len(self.dataset.splits[split]), self.options.query_batch, one, like, self._check)
+        return processes.share_rows(len(self.dataset.splits[split]), self.options.query_batch, one, like, self.check)
 
     def nearest(self, split: str, candidates: np.ndarray, corrected: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """(class ids, scores) [n] of the nearest candidates; equally near ones go to the lowest id."""
@@ -104,6 +108,7 @@ class Answers:
         """
         if split not in self._fitted:
             bank = self.queries("trainval")
+            self.check()
             self._fitted[split] = reduction.fit(
                 self.options.correction, self.queries(split), self.gallery, bank, score=self.score, mesh=self.mesh
             )
@@ -132,6 +137,7 @@ class Answers:
             result |= {f"{name}@{k}{suffix}": float(v) for k, v in zip(options.hits, values, strict=True)}
         return result
 
+    @cached_property
     def deviation(self) -> float:
         """The unit of penalties: root mean square over training images of the deviation of their scores over the
         classes. It follows the scale of a model, and looks at no test image."""

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,8 +74,7 @@ class Checkpoints:
                 self._save(step, state, meta)
 
     def _save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
-        # Copies: the arrays of `state` are written over while this is under way.
-        host = jax.tree.map(lambda x: np.array(jax.device_get(x)), state)
+        host = jax.device_get(state)  # Orbax copies it: the next steps may write over the memory these are views of
         item = {"meta": meta, "leaves": leaf_digests(host)}
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(host), meta=ocp.args.JsonSave(item | {"self": _digest_json(item)})
@@ -104,6 +104,8 @@ class Checkpoints:
             yield
         except Exception as error:
             told = " ".join(str(error).split())
+            for unfinished in self.folder.glob("*.orbax-checkpoint-tmp"):
+                shutil.rmtree(unfinished, ignore_errors=True)  # gives its space back
             code = re.search(r"os_error_code='(\d+)'", told)
             reason = os.strerror(int(code[1])) if code else told[:200]
             raise NotSaved(f"a checkpoint in {self.folder} could not be written ({reason})") from error

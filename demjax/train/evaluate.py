@@ -78,13 +78,12 @@ def _gzsl(answers: Answers, corrected: bool) -> Evaluation:
     }
     if answers.options.hits and not corrected:
         result |= answers.hits(np.arange(len(answers.dataset.classes)), "gzsl/hit")
-    unit = answers.deviation()
     if answers.dataset.is_validation_view:  # here, and only here, the best penalty may be looked for
         best = metrics.best_harmonic(curve)
-        result |= {"gzsl/best_harmonic": best.harmonic, "gzsl/best_penalty": best.gamma / unit}
+        result |= {"gzsl/best_harmonic": best.harmonic, "gzsl/best_penalty": best.gamma / answers.deviation}
     penalty = (answers.options.penalty or {}).get("corrected" if corrected else "")
     if penalty is not None:
-        point = metrics.at_gamma(curve, penalty * unit)
+        point = metrics.at_gamma(curve, penalty * answers.deviation)
         result |= {
             "gzsl_calibrated/unseen": point.unseen,
             "gzsl_calibrated/seen": point.seen,

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from demjax import processes
 from demjax.checks import UserError
+from demjax.data import survey
 from demjax.mesh import replicate
 from demjax.train import memory, training
 from demjax.train.announce import announce, silent
@@ -27,6 +29,7 @@ from demjax.train.workdir import LOCK, claim, note_placement, open_workdir, writ
 
 OWN_KEYS = ("data.dir", "data.descriptions", "task.word_vectors", "profile")  # of a process
 SHARED_SECONDS = 20
+SURVEYS = "surveys.json"
 
 
 def train_and_evaluate(
@@ -68,6 +71,7 @@ def train_and_evaluate(
         lock = processes.from_first((folder / LOCK).read_text() if processes.is_first() else "")
         with processes.together():
             _check_shared(folder, lock)
+        _look_at_data(run, folder)
         processes.check_alike("data", _digest([run.identity, run.placement]))
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
         try:
@@ -94,6 +98,17 @@ def _open(workdir: str | Path, run: Run, held: contextlib.ExitStack) -> Path:
     claim(folder, run.config)
     note_placement(folder, run.placement)
     return folder
+
+
+def _look_at_data(run: Run, folder: Path) -> None:
+    """Reads a mapped file, once for all starts of the run: what was seen is kept in the workdir."""
+    training.stop_loading()
+    if isinstance(run.dataset.features, np.memmap):
+        survey.recall(folder / SURVEYS)
+        survey.survey(run.dataset.features, training.stop_loading)
+        with processes.together():
+            if processes.is_first():
+                write_json(folder / SURVEYS, survey.remembered())
 
 
 def _check_shared(folder: Path, lock: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from demjax.train.report import read_records, readable
+from demjax.train.workdir import naming
 
 
 def draw_to(workdir: Path, report: Mapping[str, Any]) -> Path | None:
@@ -16,8 +17,9 @@ def draw_to(workdir: Path, report: Mapping[str, Any]) -> Path | None:
     figure = draw(report, read_records(workdir, report["provenance"]["epoch"]))
     FigureCanvasAgg(figure)
     target, partial = workdir / "report.png", workdir / "report.part.png"
-    figure.savefig(partial, dpi=110)
-    partial.replace(target)
+    with naming(target):
+        figure.savefig(partial, dpi=110)
+        partial.replace(target)
     return target
 
 

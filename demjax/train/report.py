@@ -11,7 +11,7 @@ from typing import Any
 from demjax import processes
 from demjax.progress import duration
 from demjax.train.evaluate import Evaluation
-from demjax.train.workdir import write_text
+from demjax.train.workdir import naming, write_text
 
 # (metric, heading) of the table for people, in percent.
 COLUMNS = (
@@ -73,7 +73,7 @@ class Reporter:
         record = {"epoch": epoch, "step": step, "seconds": round(seconds, 4)} | dict(values)
         record |= {"chunk": number} if self._chunks > 1 else {}
         record |= {"time": round(time.time(), 3)}
-        with self._file.open("a") as out:
+        with naming(self._file), self._file.open("a") as out:
             out.write(json.dumps(_finite(record)) + "\n")
         if self._board:
             for name, value in values.items():

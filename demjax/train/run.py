@@ -129,7 +129,13 @@ def as_placed(config: ConfigDict, workdir: Path) -> ConfigDict:
     if config.train.placement != "auto" or not file.is_file():
         return config
     config = copy.deepcopy(config)
-    config.train.placement = "streamed" if json.loads(file.read_text()).get("streamed") else RESIDENT
+    try:
+        streamed = json.loads(file.read_text())["streamed"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(
+            f"{file} is damaged ({error}): say how the run began, --config.train.placement=replicated|sharded|streamed"
+        ) from error
+    config.train.placement = "streamed" if streamed else RESIDENT
     return config
 
 

@@ -24,13 +24,18 @@ def retrieval_metrics(answers: Answers) -> dict[str, float]:
     if task.encode is None or data.descriptions is None:
         return found
     rows = data.descriptions.rows_of(data.unseen)
-    encoded = jnp.concatenate(list(task.encode(params, [data.descriptions.sentences[i] for i in rows])))
+    blocks = []
+    for block in task.encode(params, [data.descriptions.sentences[i] for i in rows]):
+        answers.check()
+        blocks.append(block)
+    encoded = jnp.concatenate(blocks)
     label = data.descriptions.label[rows]
     found |= _precision(answers, images, labels, encoded, label, "image_to_text")
     return found | {f"captions/{n}/top1": _with_captions(answers, encoded, label, n) for n in answers.options.captions}
 
 
 def _precision(answers, queries, query_label, gallery, gallery_label, name: str) -> dict[str, float]:
+    answers.check()
     ks = [k for k in PRECISION_AT if k <= len(gallery)]
     ids = np.asarray(nearest(queries, gallery, k=ks[-1], score=answers.score, mesh=answers.mesh).ids)
     counts = metrics.precision_counts(gallery_label[ids], query_label, len(answers.dataset.classes), ks)
@@ -41,6 +46,7 @@ def _with_captions(answers: Answers, encoded, label: np.ndarray, n: int) -> floa
     """T1 where a class is the mean of n of its captions, drawn without replacement; of all where it has fewer."""
     data, rng, accuracies = answers.dataset, np.random.default_rng(n), []
     for _ in range(DRAWS):
+        answers.check()
         chosen = [rng.permutation(np.flatnonzero(label == c))[:n] for c in data.unseen]
         prototypes = jnp.stack([encoded[rows].mean(axis=0) for rows in chosen])
         found = nearest(answers.queries("test_unseen"), prototypes, k=1, score=answers.score, mesh=answers.mesh)

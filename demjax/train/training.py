@@ -94,8 +94,17 @@ def stop_evaluating() -> None:
     Raises:
       Preempted: asked to stop.
     """
+    _stop("while evaluating")
+
+
+def stop_loading() -> None:
+    """As `stop_evaluating`, before the training."""
+    _stop("while loading the data")
+
+
+def _stop(when: str) -> None:
     if any(processes.any_of(bool(stop.requested_by))):
-        raise Preempted(f"stopped by {stop.name} while evaluating")
+        raise Preempted(f"stopped by {stop.name} {when}")
 
 
 def _due(number: int, every: int, run: Run) -> bool:

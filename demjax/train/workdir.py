@@ -87,8 +87,27 @@ def write_json(file: Path, value: Any) -> None:
 def write_text(file: Path, text: str) -> None:
     """As write_json, for text."""
     partial = file.with_name(file.name + ".part")
-    with partial.open("w") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(file)
+    with naming(file):
+        try:
+            with partial.open("w") as out:
+                out.write(text)
+                out.flush()
+                os.fsync(out.fileno())
+            partial.replace(file)
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+
+
+@contextlib.contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Puts the file into the error of a write that failed: what the system says of a full disk names none.
+
+    Raises:
+      OSError: with the name of the file.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error

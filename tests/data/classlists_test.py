@@ -1,12 +1,14 @@
 """Sets by class lists: joined by name, larger than memory, twenty thousand classes."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
 
 from demjax.checks import UserError
 from demjax.data import load
+from demjax.data.batches import class_sums
 from demjax.data.captions import Caption, arrange
 from demjax.tasks.linear import ridge
 from demjax.train import answers as answers_module
@@ -182,3 +184,25 @@ def test_a_bad_row_is_found_before_the_first_step(tmp_path):
     data = load("MINE", dir=str(tmp_path), semantics="wv", split="train/2hops")
     with pytest.raises(UserError, match="features.npy: row 17"):
         _ = data.fingerprints
+
+
+def test_class_sums_of_a_map_are_those_of_the_same_set_in_memory(tmp_path):
+    write(tmp_path)
+    data = load("MINE", dir=str(tmp_path), semantics="wv", split="train/2hops")
+    mapped, plain = class_sums(data), class_sums(dataclasses.replace(data, features=np.array(data.features)))
+    for name, rows in plain.items():
+        assert mapped[name].shape == rows.shape and mapped[name].dtype == rows.dtype
+        np.testing.assert_array_equal(np.asarray(mapped[name]), rows)
+        np.testing.assert_array_equal(mapped[name][np.array([8, 2])], rows[[8, 2]])
+
+
+def test_a_million_images_of_twenty_thousand_classes_are_loaded_in_seconds(tmp_path):
+    """Once a pass over all images for each class, and hash tables of image numbers: that took minutes."""
+    n, seen = 20_000, 19_000
+    write(tmp_path, n_classes=n, per_class=50, d=2, a=2, lists={"1k": range(seen), "all": range(seen, n)})
+    begun = time.perf_counter()
+    data = load("MINE", dir=str(tmp_path), semantics="wv", split="1k/all")
+    view = data.validation_view()
+    took = time.perf_counter() - begun
+    assert len(data.splits["trainval"]) == 19_000 * 45 and len(view.classes) == seen
+    assert took < 10, took

@@ -1,6 +1,7 @@
 """A mapped file is looked at once, in blocks; what is wrong with it is named by its row."""
 
 import hashlib
+import json
 import os
 
 import numpy as np
@@ -67,3 +68,31 @@ def test_a_file_that_is_gone_or_shorter(mapped):
     os.remove(x.filename)
     with pytest.raises(FileNotFoundError):
         survey(x)
+
+
+def test_what_was_seen_is_remembered(mapped, tmp_path, monkeypatch):
+    first, file = survey(mapped(X)), tmp_path / "surveys.json"
+    file.write_text(json.dumps(module.remembered()))
+    monkeypatch.setattr(module, "_surveyed", {})
+    for damage in ("", "[1]", '{"a": 3}', "{"):
+        (tmp_path / "damaged.json").write_text(damage)
+        module.recall(tmp_path / "damaged.json")
+    module.recall(tmp_path / "missing.json")
+    module.recall(file)
+    monkeypatch.setattr(module, "read_rows", None)
+    assert survey(open_npy(tmp_path / "x.npy")) == first
+
+
+def test_it_can_be_stopped_between_blocks(mapped):
+    class Stopped(Exception):
+        pass
+
+    looks = []
+
+    def check():
+        looks.append(1)
+        if len(looks) == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        survey(mapped(X + 1), check)

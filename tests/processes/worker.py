@@ -142,6 +142,8 @@ def main(process, n, address, folder, tasks):
     print(processes.join("on", processes.Address(address, n, process)), flush=True)
     small_blocks()
     count = counting_rows()
+    long = "checkpoint 1 of very many, " * 500
+    assert processes.from_first(long) == long  # longer than a message is otherwise
     for what in tasks:
         if what == "searches":
             found = searches(data_mesh())

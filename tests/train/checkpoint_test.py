@@ -216,3 +216,21 @@ def test_failed_write_is_told_and_leaves_the_older_step(folder, monkeypatch):
     monkeypatch.undo()
     checkpoints.close()
     assert restore(folder)[0].step == 3
+
+
+def test_what_is_saved_is_copied_before_training_goes_on(tmp_path):
+    """The memory of a state is written over by the next steps, while a thread still writes the file."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    step = jax.jit(lambda x: x + 1, donate_argnums=0)
+    state = {"x": jnp.zeros(3_000_000), "own": np.zeros(3_000_000, np.float32)}
+    for number in (1, 2, 3):
+        checkpoints.save(number, state, {})
+        state = {"x": step(state["x"]), "own": state["own"]}
+        state["own"] += 1
+    checkpoints.wait()
+    checkpoints.close()
+    found = Checkpoints(tmp_path / "checkpoints")
+    restored = found.restore({"x": state["x"], "own": jnp.zeros(3_000_000)})
+    assert restored.step == 3 and (np.asarray(restored.state["x"]) == 2).all()
+    assert (np.asarray(restored.state["own"]) == 2).all()
+    found.close()
