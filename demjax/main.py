@@ -20,7 +20,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from demjax.checks import UserError, did_you_mean
-from demjax.train.config import default_config, flatten
+from demjax.train.config import default_config, flatten, spelled_out
 from demjax.train.door import exit_status
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"  # read when JAX starts
@@ -56,27 +56,28 @@ def main(argv: list[str]) -> None:
         raise UserError(f"unexpected argument {argv[1]!r}: settings are --config.section.name=value")
     if _CONFIG.value is None:
         raise UserError("--config is missing: try --config=configs/synthetic.py, or --help")
+    config = spelled_out(_CONFIG.value)
     workdir = _WORKDIR.value or f"runs/{_default_name()}"
-    if _CONFIG.value.get("deterministic"):
+    if config.get("deterministic"):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
     from demjax import processes
 
     address = processes.Address(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     if joined := processes.join(_DISTRIBUTED.value, address):
         print(joined, flush=True)
-        _check_together(_MODE.value, _CONFIG.value)
+        _check_together(_MODE.value, config)
     from demjax.train.loop import train_and_evaluate  # JAX starts here, not for --help
     from demjax.train.population import train_population
     from demjax.train.select import select, select_and_train
 
     if _MODE.value in ("select", "best"):
-        (select if _MODE.value == "select" else select_and_train)(_CONFIG.value, workdir)
-    elif _CONFIG.value.population.seeds:
+        (select if _MODE.value == "select" else select_and_train)(config, workdir)
+    elif config.population.seeds:
         if _MODE.value == "eval":
             raise UserError("--mode=eval with population.seeds: the command without --mode evaluates all members again")
-        train_population(_CONFIG.value, workdir)
+        train_population(config, workdir)
     else:
-        train_and_evaluate(_CONFIG.value, workdir, train=_MODE.value == "train")
+        train_and_evaluate(config, workdir, train=_MODE.value == "train")
 
 
 def _check_together(mode: str, config: ConfigDict) -> None:

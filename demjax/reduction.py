@@ -123,6 +123,8 @@ def fit(
     in_range("k of the correction", k, 1)
     if k != int(k):
         raise UserError(f"k of the correction is {k}: expected a whole number")
+    score = choose("score", known.scores[0] if score is None else score, {s: s for s in known.scores})
+    inputs.check(queries, gallery, score)
     if queries.ndim != 2 and method not in SEVERAL:
         raise UserError(
             f"queries {tuple(queries.shape)}: {method} is for one vector per query, expected [q, d]; for several: "
@@ -134,17 +136,16 @@ def fit(
     bank = queries if bank is None else bank
     if len(bank) - own_bank < 2:
         raise UserError(f"a bank of {len(bank)}: expected at least two reference queries")
-    check_bank(bank, gallery, queries.ndim)
-    score = choose("score", known.scores[0] if score is None else score, {s: s for s in known.scores})
+    check_bank(bank, gallery, queries.shape[1:-1])
     sides = queries, gallery, bank, score
     return FIT[method](Setting(*sides, int(k), alpha, beta, exclude_self, own_bank, mesh, precision, progress))
 
 
-def check_bank(bank: Rows, gallery: Rows, ndim: int = 2) -> None:
-    """Raises a UserError unless the bank has finite float32 rows of the gallery's width; `ndim` 3: several a query."""
-    if bank.ndim != ndim or bank.shape[-1] != gallery.shape[-1] or bank.dtype != np.float32:
-        expected = ("r", "m", gallery.shape[-1]) if ndim == 3 else ("r", gallery.shape[-1])
-        raise UserError(f"bank {bank.dtype} {tuple(bank.shape)}: expected float32 [{', '.join(map(str, expected))}]")
+def check_bank(bank: Rows, gallery: Rows, vectors: tuple[int, ...] = ()) -> None:
+    """Raises a UserError unless the bank has finite float32 rows of the gallery's width, of (m,) vectors or one."""
+    if bank.shape[1:] != (*vectors, gallery.shape[-1]) or bank.dtype != np.float32:
+        expected = ", ".join(map(str, ("r", *vectors, gallery.shape[-1])))
+        raise UserError(f"bank {bank.dtype} {tuple(bank.shape)}: expected float32 [{expected}]")
     inputs.largest("bank", bank)  # refuses what is not finite
 
 

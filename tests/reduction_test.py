@@ -209,8 +209,11 @@ def test_a_bank_is_named_in_its_errors():
             inspect.unwrap(reduction.fit)("csls", QUERIES, GALLERY, bank)
     with pytest.raises(UserError, match=r"isf is for one vector per query, expected \[q, d\]; for several: csls, nnn"):
         inspect.unwrap(reduction.fit)("isf", QUERIES[:, None], GALLERY, BANK)
-    with pytest.raises(UserError, match=r"bank float32 \(70, 6\): expected float32 \[r, m, 6\]"):
+    with pytest.raises(UserError, match=r"bank float32 \(70, 6\): expected float32 \[r, 1, 6\]"):
         inspect.unwrap(reduction.fit)("csls", QUERIES[:, None], GALLERY, BANK)
+    for queries, told in ((QUERIES.astype(float), "queries are float64"), (QUERIES[:, None][:, :0], "at least one")):
+        with pytest.raises(UserError, match=told):
+            inspect.unwrap(reduction.fit)("nnn", queries, GALLERY, BANK)
     with pytest.raises(UserError, match="they are no gallery"):
         inspect.unwrap(reduction.fit)("csls", QUERIES[:, None], GALLERY, exclude_self=True)
     with pytest.raises(UserError, match="whole number"):

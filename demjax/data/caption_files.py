@@ -22,7 +22,8 @@ from demjax.data.captions import OF_CLASS, Caption
 from demjax.data.text import words_of
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-_BYTES = re.compile(r"""^\W*b['"]""")
+_BYTES = re.compile(r"""^\W*(?:b|rb|br)['"]""", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")  # what ends lines is white space
 Line = tuple[str, str, str, str]  # where, class, image ("" for none), caption
 
 
@@ -83,6 +84,8 @@ def _checked(where: str, of_class: Any, of_image: str, text: Any) -> str:
             raise UserError(f"{where}: expected text for the {what}, got {type(value).__name__}")
         if _BYTES.match(value):
             raise UserError(f"{where}: {value.strip()[:30]!r} was bytes printed as text: decode it, .decode('utf-8')")
+        if found := _CONTROL.search(value):
+            raise UserError(f"{where}: the {what} has the control character {found[0]!r}: take it out")
         if any("\ud800" <= c <= "\udfff" for c in value):
             raise UserError(f"{where}: the {what} has half a character (a lone surrogate): save it as UTF-8 again")
     if not of_class:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,8 @@ def refuse_foreign_ids(ids: np.ndarray, kept: np.ndarray, n_classes: int) -> Non
     refuse_rows(foreign, "the class id is out of range", f"0 to {n_classes - 1}; padding is told by the mask")
 
 
-def check_ks(ks: Sequence[int]) -> None:
-    """A UserError unless `ks` holds at least one k, each 1 or more."""
-    if len(ks) == 0 or min(ks) < 1:
-        raise UserError(f"ks is {tuple(ks)}: expected at least one k, each 1 or more")
+def check_ks(ks: Sequence[Any]) -> None:
+    """A UserError unless `ks` holds at least one k: whole numbers, each 1 or more and once."""
+    whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) for k in ks)
+    if len(ks) == 0 or not whole or min(ks) < 1 or len(set(ks)) < len(ks):
+        raise UserError(f"ks is {tuple(ks)}: expected at least one k, each a whole number of 1 or more, and once")

@@ -26,7 +26,8 @@ class Options(NamedTuple):
 
     Attributes:
       query_batch: images embedded at once.
-      correction: a hub correction of `demjax.hubness`, "" for none; its bank is the seen training images: inductive.
+      correction: a hub correction of `demjax.hubness`, `auto` for one that fits the score, "" for none; its bank is the
+        seen training images: inductive.
       hits: k of hit@k, () for none; flat, micro and per class, with the tie rule `ties` (`metrics.TIES`).
       penalty: {"": g, "corrected": g'}: what calibrated stacking takes off the scores of seen classes, in deviations of
         the scores (below), found on validation classes. None: no calibration.

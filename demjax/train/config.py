@@ -88,7 +88,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.evaluate.calibrate = (
         False  # also with a penalty on seen classes, found by a second run on validation classes
     )
-    config.evaluate.correction = ""  # also with a hub correction (csls nnn isf gc nicdm dsl ...), bank: training images
+    config.evaluate.correction = ""  # also with a hub correction, bank: training images; csls nnn isf ..., or auto
 
     config.select = ConfigDict()  # --mode=select: which settings do best on validation classes
     config.select.grid = (  # all combinations
@@ -139,8 +139,9 @@ def spelled_out(config: ConfigDict) -> ConfigDict:
       UserError: a name that is the last of no key, or not of one only, of the optimiser and the task.
     """
     given = config.population.to_dict()
-    pairs = tuple(given.pop("settings", ()))
-    seeds = given.pop("seeds", 0)
+    pairs, seeds = given.pop("settings", ()), given.pop("seeds", 0)
+    if given and not seeds:
+        raise UserError(f"population has {', '.join(given)} and no seeds: expected seeds=N, 1 or more")
     keys = [key for key in flatten(config) if key.startswith(("optimizer.", "task."))]
     names = {key.partition(".")[2]: key for key in keys}
     for name, values in given.items():
@@ -148,7 +149,7 @@ def spelled_out(config: ConfigDict) -> ConfigDict:
         if len(full) != 1:
             hint = f"write {' or '.join(full)} in population.settings" if full else did_you_mean(name, names)
             raise UserError(f"population has {name!r}: expected the last name of one setting; {hint}")
-        pairs += ((full[0], tuple(values) if isinstance(values, tuple | list) else values),)
+        pairs = (*pairs, (full[0], tuple(values) if isinstance(values, tuple | list) else values))
     config = copy.deepcopy(config)
     config.population = ConfigDict({"seeds": seeds, "settings": pairs})
     return config

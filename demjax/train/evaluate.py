@@ -21,6 +21,7 @@ from demjax.train.answers import Options as Options
 from demjax.train.text_evaluation import retrieval_metrics
 
 DEFAULT = Options()
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def evaluate(
     Raises:
       UserError: as of `check_options`.
     """
-    check_options(options, task)
+    options = check_options(options, task, dataset)
     with jax.default_matmul_precision("highest"):
         answers = Answers(task, localise(params), dataset, options, mesh, check)
         parts = [PROTOCOLS[name](answers, False) for name in task.protocols]
@@ -142,21 +143,32 @@ def evaluate(
     return Evaluation(merged[0] | corrected, *merged[1:])
 
 
-def check_options(options: Options, task: Task) -> None:
-    """Finds before a training what would end the evaluation after it.
+def correction_for(score: str) -> str:
+    """The hub correction with one statistic on either side that fits a score: `evaluate.correction=auto`."""
+    return {"cosine": "csls", "dot": "csls", "euclidean": "nicdm"}[score]
+
+
+def check_options(options: Options, task: Task, dataset: Dataset) -> Options:
+    """Finds before a training what would end the evaluation after it; `auto` becomes the correction that it means.
 
     Raises:
-      UserError: an unknown correction or tie rule; a correction for another score than the task's, or for one vector an
-        image where the task has several; captions of a task that reads none.
+      UserError: an unknown correction or tie rule; hits beyond the unseen classes; a correction for another score than
+        the task's, or for one vector an image where the task has several; captions of a task that reads none.
     """
+    if options.correction == AUTO:
+        options = options._replace(correction=correction_for(task.score))
     choose("evaluate.ties", options.ties, metrics.TIES)
     for ks in (options.hits, options.captions):
         if ks:
             metrics.check_ks(ks)
+    if options.hits and max(options.hits) > len(dataset.unseen):
+        raise UserError(
+            f"evaluate.hits has {max(options.hits)}: expected at most the {len(dataset.unseen)} unseen classes"
+        )
     if options.captions and (task.encode is None or "retrieval" not in task.protocols):
         raise UserError(f"evaluate.captions is {options.captions}: task {task.name} reads no sentences here")
     if options.correction:
-        method = choose("evaluate.correction", options.correction, CORRECTIONS)
+        method = choose("evaluate.correction", options.correction, CORRECTIONS | {AUTO: CORRECTIONS["csls"]})
         if task.score not in method.scores:
             fitting = ", ".join(name for name, m in CORRECTIONS.items() if task.score in m.scores)
             raise UserError(
@@ -168,3 +180,4 @@ def check_options(options: Options, task: Task) -> None:
                 f"evaluate.correction {options.correction!r} is for one vector an image, task {task.name} has "
                 f"{task.vectors}: expected {' or '.join(m for m in SEVERAL if task.score in CORRECTIONS[m].scores)}"
             )
+    return options

@@ -97,7 +97,7 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Ru
     check_config(config)
     dataset = _dataset(config)
     task = build_task(config, dataset)
-    check_options(options_of(config), task)
+    check_options(options_of(config), task, dataset)
     batching = config.train.batching
     rows = choose("train.batching", batching, BATCHING)(dataset)
     if batching not in task.rows and not task.solve:
@@ -143,6 +143,7 @@ def validation_twin(config: ConfigDict) -> ConfigDict:
     """The same run as if only trainval existed: it finds the penalty of calibrated stacking."""
     twin = copy.deepcopy(config)
     twin.data.fold, twin.evaluate.calibrate, twin.evaluate.every = "val", False, 0
+    twin.evaluate.update(hits=(), captions=())  # of no use for a penalty
     return twin
 
 

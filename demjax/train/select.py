@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from demjax.checks import UserError, choose, did_you_mean, listed
-from demjax.train.config import as_grid, config_hash, flatten
+from demjax.train.config import as_grid, config_hash, flatten, spelled_out
 from demjax.train.evaluate import METRICS, ON_VALIDATION
 from demjax.train.loop import loud_only, train_and_evaluate
 from demjax.train.population import train_population
@@ -40,7 +40,7 @@ def select(config: ConfigDict, workdir: str | Path, *, say: Callable[[str], None
     Raises:
       UserError: an empty grid, a key or objective that does not exist, a value that a setting cannot have.
     """
-    workdir = Path(workdir).expanduser()
+    workdir, config = Path(workdir).expanduser(), spelled_out(config)
     choose("select.objective", config.select.objective, dict.fromkeys(OBJECTIVES))
     settings = list(_settings(config))
     if ".npz" in config.data.semantics:
@@ -147,10 +147,15 @@ def select_and_train(config: ConfigDict, workdir: str | Path, *, say: Callable[[
     Raises:
       UserError: as `select`.
     """
-    workdir = Path(workdir).expanduser()
+    workdir, config = Path(workdir).expanduser(), spelled_out(config)
+    with keeping_datasets():
+        for setting in _settings(config):  # whoever wins must be able to be evaluated
+            try:
+                build(_with(config, setting))
+            except UserError as mistake:
+                raise UserError(f"select.grid: {' '.join(_flags(setting))}: {mistake}") from None
     winner = select(config, workdir, say=say)["winner"]
-    best = copy.deepcopy(config)
-    best.update_from_flattened_dict(winner["setting"])
+    best = _with(config, winner["setting"])
     best.train.epochs = winner["epochs"]
     if best.population.seeds:
         return train_population(best, workdir / "best", say=say)[0]
@@ -158,15 +163,21 @@ def select_and_train(config: ConfigDict, workdir: str | Path, *, say: Callable[[
 
 
 def _on_validation(config: ConfigDict, setting: dict[str, Any], seed: int, fold: str) -> ConfigDict:
+    changed = _with(config, setting)
+    changed.data.fold, changed.seed, changed.evaluate.every = fold, seed, 1
+    changed.population = ConfigDict({"seeds": 0, "settings": ()})
+    changed.evaluate.update(correction="", hits=(), captions=())  # no objective reads them
+    changed.select.grid = ()  # a folder belongs to its setting, not to the grid around it
+    changed.train.checkpoint_every = changed.train.epochs
+    return changed
+
+
+def _with(config: ConfigDict, setting: dict[str, Any]) -> ConfigDict:
     changed = copy.deepcopy(config)
     try:
         changed.update_from_flattened_dict(setting)
     except TypeError as error:  # ml_collections: a value of another type than the default
         raise UserError(f"select.grid: {' '.join(_flags(setting))}: {error}") from None
-    changed.data.fold, changed.seed, changed.evaluate.every = fold, seed, 1
-    changed.population.seeds = 0
-    changed.select.grid = ()  # a folder belongs to its setting, not to the grid around it
-    changed.train.checkpoint_every = changed.train.epochs
     return changed
 
 

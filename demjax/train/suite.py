@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from demjax.checks import UserError, choose, in_range, listed
-from demjax.hubness import CORRECTIONS
+from demjax.train.evaluate import correction_for
 from demjax.train.loop import train_and_evaluate
 from demjax.train.population import train_population
 from demjax.train.run import build, keeping_datasets
@@ -177,10 +177,3 @@ def _selected(config: ConfigDict, folder: Path, say) -> dict[str, Any]:
         return select(config, folder, say=say)["winner"]
     say(f"selected before: {winner['setting']}, {winner['epochs']} epochs")
     return winner
-
-
-def correction_for(score: str) -> str:
-    """The hub correction with one statistic on either side that fits a score."""
-    preferred = {"cosine": "csls", "dot": "csls", "euclidean": "nicdm"}[score]
-    assert score in CORRECTIONS[preferred].scores
-    return preferred

@@ -201,6 +201,23 @@ def test_a_correction_that_does_not_fit_is_found_before_the_training():
         build(config)
 
 
+@pytest.mark.parametrize(
+    ("hits", "told"), [(("a",), "whole number"), ((1.5,), "whole number"), ((1, 1), "once"), ((7,), "6 unseen classes")]
+)
+def test_hits_that_do_not_fit(hits, told):
+    task = dem(DATASET, hidden=16)
+    with pytest.raises(UserError, match=told):
+        evaluate(task, task.init(jax.random.key(0)), DATASET, Options(hits=hits))
+
+
+@pytest.mark.parametrize(("score", "correction"), [("cosine", "csls"), ("euclidean", "nicdm")])
+def test_the_correction_that_fits_the_score(score, correction):
+    task = dem(DATASET, hidden=16, score=score)
+    params = task.init(jax.random.key(0))
+    auto, named = (evaluate(task, params, DATASET, Options(correction=name)) for name in ("auto", correction))
+    assert auto == named and "corrected/zsl/top1" in auto.metrics
+
+
 def test_a_correction_must_fit_the_score():
     task = dem(DATASET, hidden=16, score="euclidean")
     params = task.init(jax.random.key(0))

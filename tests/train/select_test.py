@@ -97,6 +97,30 @@ def test_one_flag_selects_and_trains(tmp_path):
     assert json.loads((tmp_path / "best" / "report.json").read_text()) == report
 
 
+def test_what_no_objective_reads_is_left_to_the_winner(tmp_path):
+    """A correction for the score of some settings only is no obstacle to a search, but one to training the winner."""
+    scores = (("task.score", ("cosine", "euclidean")),)
+    config = tiny(**{"select.grid": scores, "evaluate.correction": "csls", "evaluate.hits": (1, 2)})
+    select(config, tmp_path / "a", say=lambda line: None)
+    assert "zsl/hit@1" not in (tmp_path / "a" / "001-seed0" / "metrics.jsonl").read_text()
+    with pytest.raises(UserError, match="task.score=euclidean: evaluate.correction 'csls' is for cosine or dot"):
+        select_and_train(config, tmp_path / "b", say=lambda line: None)
+    assert not (tmp_path / "b").exists()
+    config.evaluate.correction = "auto"
+    report = select_and_train(config, tmp_path / "b", say=lambda line: None)
+    assert {"zsl/hit@1", "corrected/zsl/top1"} <= set(report["metrics"])
+
+
+def test_a_population_by_its_last_names(tmp_path):
+    config = tiny()
+    config.population = dict(seeds=2, learning_rate=(1e-3, 3e-3))
+    report = select_and_train(config, tmp_path, say=lambda line: None)
+    assert (
+        report["config"]["optimizer.learning_rate"] == 1e-3
+        and len(list((tmp_path / "best" / "members").iterdir())) == 4
+    )
+
+
 def test_folds_hold_out_other_classes_and_are_averaged(tmp_path, monkeypatch):
     folds = []
     monkeypatch.setattr(
