@@ -47,6 +47,18 @@ def place(tree: Any, sharding: Sharding) -> Any:
     return jax.tree.map(put, tree)
 
 
+def spread(rows: np.ndarray, params: Any) -> jax.Array:
+    """Rows [n, ...] shared out among the devices that hold a copy of `params` each, where n divides evenly.
+
+    What a jitted function of both makes of a row is then made on one device, not the same on all.
+    """
+    sharding = next((x.sharding for x in jax.tree.leaves(params) if isinstance(x, jax.Array)), None)
+    if isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == (DATA_AXIS,) and sharding.mesh.size > 1:
+        if len(rows) % sharding.mesh.size == 0:
+            return jax.device_put(rows, NamedSharding(sharding.mesh, PartitionSpec(DATA_AXIS)))
+    return jnp.asarray(rows)
+
+
 def localise(tree: Any) -> Any:
     """Arrays that span processes, as arrays of this process alone; others as they are."""
 

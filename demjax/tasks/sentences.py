@@ -14,6 +14,7 @@ from demjax.data import text
 from demjax.data.captions import Captions
 from demjax.data.dataset import Dataset
 from demjax.data.word_vectors import average_vectors, read_word_vectors
+from demjax.mesh import spread
 from demjax.models import CHARACTERS
 
 BLOCK = 256  # sentences encoded at once: 400 MB inside a character network
@@ -144,7 +145,7 @@ def encode_blocks(encode: Callable, params: Any, inputs: np.ndarray, *beside: np
     def block(i: int) -> jax.Array:
         rows = [x[i * size : (i + 1) * size] for x in (inputs, *beside)]
         padded = [np.concatenate([x, np.repeat(x[-1:], size - len(x), axis=0)]) for x in rows]
-        return encode(params, *(jnp.asarray(x) for x in padded))
+        return encode(params, *(spread(x, params) for x in padded))
 
     for i, found in enumerate(processes.take_turns(math.ceil(n / BLOCK), block)):
         yield jnp.asarray(found)[: n - i * size]

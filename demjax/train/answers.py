@@ -14,7 +14,7 @@ from demjax import metrics, processes, reduction
 from demjax.data import Dataset
 from demjax.data.picked import read_rows
 from demjax.hubness import Correction
-from demjax.mesh import local_mesh
+from demjax.mesh import local_mesh, spread
 from demjax.search import moments, nearest, ranks
 from demjax.tasks import Task
 
@@ -66,7 +66,11 @@ class Answers:
         ids = self.dataset.splits[split]
         if (split, some.start) in self._blocks:
             return self._blocks[split, some.start]
-        block = self._embed(read_rows(self.dataset.features, ids[some]))
+        rows = read_rows(self.dataset.features, ids[some])
+        n = len(rows)
+        if padding := -n % (self._own.size if self._own else 1):
+            rows = np.pad(rows, ((0, padding), (0, 0)))
+        block = self._embed(spread(rows, self.params))[:n]
         if self.dataset.features.shape[1] * 4 * len(ids) <= KEPT_BYTES:
             self._blocks[split, some.start] = block
         return block

@@ -13,7 +13,7 @@ from demjax import hubness, metrics
 from demjax.checks import UserError, choose
 from demjax.data import Dataset
 from demjax.hubness import CORRECTIONS
-from demjax.mesh import localise
+from demjax.mesh import local_mesh, localise, replicate
 from demjax.reduction import SEVERAL
 from demjax.tasks import Task
 from demjax.train.answers import Answers
@@ -135,7 +135,10 @@ def evaluate(
     """
     options = check_options(options, task, dataset)
     with jax.default_matmul_precision("highest"):
-        answers = Answers(task, localise(params), dataset, options, mesh, check)
+        params = localise(params)
+        if mesh:
+            params = replicate(params, local_mesh(mesh))
+        answers = Answers(task, params, dataset, options, mesh, check)
         parts = [PROTOCOLS[name](answers, False) for name in task.protocols]
         again = [PROTOCOLS[name](answers, True) for name in task.protocols] if options.correction else []
     merged = [{k: v for p in parts for k, v in getattr(p, name).items()} for name in Evaluation.__dataclass_fields__]

@@ -111,6 +111,16 @@ def test_a_data_file_that_is_cut_short_in_the_middle(tmp_path):
     assert "features.npy: was cut short while it was in use" in told and "Traceback" not in told, ended
 
 
+@pytest.mark.parametrize(("file_bytes", "file"), [(1000, "config.json"), (3000, "checkpoints")])
+def test_a_disk_that_is_full_from_the_start(tmp_path, file_bytes, file):
+    """Nobody waits for the others, the file is named, and the space of what is unfinished is given back."""
+    ended = finish(mains(2, *CONFIG, f"--workdir={tmp_path}/run", file_bytes=file_bytes))
+    assert [e.status for e in ended] == [1, 1] and not ended[1].err, ended
+    told = [line for line in ended[0].err.splitlines() if line.startswith("demjax: error:")]
+    assert len(told) == 1 and file in told[0] and "File too large" in told[0] and "Traceback" not in ended[0].err
+    assert not list((tmp_path / "run").glob("*.part")) and not list((tmp_path / "run").glob("checkpoints/*tmp"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("same_layout", (True, False))
 def test_twenty_rounds(tmp_path, same_layout):

@@ -64,6 +64,10 @@ CONFIGS = {
         "dem",
         MAPPED | {"train.passes_per_epoch": 1, "train.placement": "streamed", "train.chunk_rows": 50},
     ),
+    "mapped": (
+        "dem",
+        MAPPED | {"train.batching": "class_sums", "evaluate.calibrate": True, "evaluate.correction": "auto"},
+    ),
     "shared_out": ("dem", MAPPED | {"train.placement": "sharded"}),
     "class_norm": ("class_norm", {"train.batching": "examples", "train.batch_size": 30, "evaluate.calibrate": True}),
     "description": (
