@@ -23,7 +23,7 @@ ENCODERS = (
     "attributes", "bow", "word_cnn_rnn", "word_cnn", "word_lstm",
     "char_cnn_rnn", "char_cnn_rnn_long", "char_cnn_gru", "char_cnn", "char_cnn_large", "char_lstm",
 )  # fmt: skip
-ALSO_ASYMMETRIC = ("attributes", "bow", "word_cnn_rnn", "char_cnn_rnn")
+ALSO_ASYMMETRIC = ("attributes", "bow", "word_cnn_rnn", "word_cnn", "word_lstm", "char_cnn_rnn")
 
 
 def row(encoder, symmetric, **more):
