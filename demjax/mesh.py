@@ -48,15 +48,16 @@ def place(tree: Any, sharding: Sharding) -> Any:
 
 
 def spread(rows: np.ndarray, params: Any) -> jax.Array:
-    """Rows [n, ...] shared out among the devices that hold a copy of `params` each, where n divides evenly.
+    """Rows [n, ...] shared out among the devices that hold a copy of `params` each, the last one repeated to fill up.
 
     What a jitted function of both makes of a row is then made on one device, not the same on all.
     """
     sharding = next((x.sharding for x in jax.tree.leaves(params) if isinstance(x, jax.Array)), None)
-    if isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == (DATA_AXIS,) and sharding.mesh.size > 1:
-        if len(rows) % sharding.mesh.size == 0:
-            return jax.device_put(rows, NamedSharding(sharding.mesh, PartitionSpec(DATA_AXIS)))
-    return jnp.asarray(rows)
+    if not isinstance(sharding, NamedSharding) or not sharding.is_fully_replicated or sharding.mesh.size == 1:
+        return jnp.asarray(rows)
+    if missing := -len(rows) % sharding.mesh.size:
+        rows = np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)])
+    return jax.device_put(rows, NamedSharding(sharding.mesh, PartitionSpec(sharding.mesh.axis_names)))
 
 
 def localise(tree: Any) -> Any:

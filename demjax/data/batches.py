@@ -5,7 +5,6 @@ gradient stay exact: sum_i ||x_i - f||^2 = n ||mean - f||^2 + scatter.
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -54,8 +53,14 @@ def class_sums(dataset: Dataset) -> Rows:
         means, scatter = summed(slice(n))
         return _with_empty_row(features=means, scatter=scatter, **known)
     like = np.zeros((0, width), np.float32), np.zeros(0, np.float32)
-    sums = cache(lambda: processes.share_rows(n, CLASSES, summed, like))
-    made = {"features": Made((n + 1, width), lambda: sums()[0]), "scatter": Made((n + 1,), lambda: sums()[1])}
+    found: list[tuple[np.ndarray, ...]] = []
+
+    def sums(check: Callable[[], Any]) -> tuple[np.ndarray, ...]:
+        if not found:
+            found.append(processes.share_rows(n, CLASSES, summed, like, check))
+        return found[0]
+
+    made = {"features": Made((n + 1, width), lambda c: sums(c)[0]), "scatter": Made((n + 1,), lambda c: sums(c)[1])}
     return _with_empty_row(**known) | made
 
 
@@ -70,18 +75,25 @@ BATCHING = {"examples": examples, "class_sums": class_sums, "classes": classes}
 class Made:
     """Rows that are made when they are first asked for, by all processes; and an empty one behind them."""
 
-    def __init__(self, shape: tuple[int, ...], make: Callable[[], np.ndarray]):
+    def __init__(self, shape: tuple[int, ...], make: Callable[[Callable[[], Any]], np.ndarray]):
         self.shape, self.dtype, self._make = shape, np.dtype(np.float32), make
+        self._made: np.ndarray | None = None
+
+    def made(self, check: Callable[[], Any] = lambda: None) -> np.ndarray:
+        """The rows; `check` is called between the parts of the work, in all processes, and may raise."""
+        if self._made is None:
+            rows = self._make(check)
+            self._made = np.concatenate([rows, np.zeros_like(rows[:1])])
+        return self._made
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, places: Any) -> np.ndarray:
-        return np.asarray(self)[places]
+        return self.made()[places]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        made = self._make()
-        return np.concatenate([made, np.zeros_like(made[:1])]).astype(dtype or self.dtype, copy=False)
+        return np.array(self.made(), dtype) if copy else np.asarray(self.made(), dtype)
 
 
 def _with_empty_row(**rows: Any) -> Rows:

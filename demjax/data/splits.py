@@ -72,7 +72,7 @@ def classes_of(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def ids_of(*some: np.ndarray, but: np.ndarray | None = None) -> np.ndarray:
-    """All images of `some`, ascending and each once, without those of `but`; by marks, as there may be millions."""
+    """All images (>= 0) of `some`, ascending, each once, without those of `but`; by marks, as there may be millions."""
     but = np.zeros(0, np.int64) if but is None else but
     marks = np.zeros(max((int(x.max()) + 1 for x in (*some, but) if len(x)), default=0), bool)
     for ids in some:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,14 +52,17 @@ def survey(features: np.memmap, check: Callable[[], Any] = lambda: None) -> Surv
 
 
 def recall(file: Path) -> None:
-    """Takes over what `remember` has written; a file that is not there, or damaged, is nothing to remember."""
+    """Takes over what was `remembered` in a file; one that is not there, or damaged, is nothing to remember."""
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        _surveyed.update({key: Survey(*found) for key, found in json.loads(file.read_text()).items()})
+        for key, (digest, bad_row) in json.loads(file.read_text()).items():
+            if re.fullmatch("[0-9a-f]{16}", digest) and isinstance(bad_row, int):
+                _surveyed.setdefault(key, Survey(digest, bad_row))
 
 
-def remembered() -> dict[str, Survey]:
-    """What was seen, by path, size and time of each file: JSON values."""
-    return dict(_surveyed)
+def remembered(features: np.memmap) -> dict[str, Survey]:
+    """What was seen of a file, by its path, size and time: JSON values."""
+    key = _state(features)
+    return {key: _surveyed[key]}
 
 
 def _state(features: np.memmap) -> str:

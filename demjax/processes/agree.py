@@ -10,6 +10,7 @@ from jax.experimental import multihost_utils
 from demjax.checks import ToldElsewhere, UserError
 from demjax.processes.watch import farewell
 
+EXPECTED = (UserError, OSError)
 MESSAGE_BYTES = 2000  # at least
 
 
@@ -92,7 +93,7 @@ def together() -> Iterator[None]:
         bad = [i for i, message in enumerate(told) if message]
         if bad:
             farewell()  # all end now, each of its own accord
-            if not is_first():
+            if not is_first() and (mistake is None or isinstance(mistake, EXPECTED)):
                 raise ToldElsewhere(told[bad[0]]) from mistake
             if mistake is None:
                 raise UserError(f"process {bad[0]} of {len(told)}: {told[bad[0]]}")
@@ -101,6 +102,8 @@ def together() -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
+    if not isinstance(error, EXPECTED):  # a bug: the process that has it shows where
+        return f"{type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__

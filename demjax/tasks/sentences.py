@@ -148,7 +148,7 @@ def encode_blocks(encode: Callable, params: Any, inputs: np.ndarray, *beside: np
         return encode(params, *(spread(x, params) for x in padded))
 
     for i, found in enumerate(processes.take_turns(math.ceil(n / BLOCK), block)):
-        yield jnp.asarray(found)[: n - i * size]
+        yield jnp.asarray(found)[: min(size, n - i * size)]
 
 
 def class_means(blocks: Iterator[jax.Array], label: np.ndarray, n_classes: int) -> jax.Array:

@@ -67,10 +67,7 @@ class Answers:
         if (split, some.start) in self._blocks:
             return self._blocks[split, some.start]
         rows = read_rows(self.dataset.features, ids[some])
-        n = len(rows)
-        if padding := -n % (self._own.size if self._own else 1):
-            rows = np.pad(rows, ((0, padding), (0, 0)))
-        block = self._embed(spread(rows, self.params))[:n]
+        block = self._embed(spread(rows, self.params))[: len(rows)]
         if self.dataset.features.shape[1] * 4 * len(ids) <= KEPT_BYTES:
             self._blocks[split, some.start] = block
         return block
@@ -147,11 +144,11 @@ class Answers:
         """The unit of penalties: root mean square over training images of the deviation of their scores over the
         classes. It follows the scale of a model, and looks at no test image."""
 
-        def spread(queries: jax.Array, some: slice) -> tuple[np.ndarray]:
+        def deviations(queries: jax.Array, some: slice) -> tuple[np.ndarray]:
             if queries.ndim == 3:  # several vectors per image: any of them has the scale
                 queries = queries[:, 0]
             _, std = moments(queries, self.gallery, self.score, mesh=self._own)
             return (np.asarray(std),)
 
-        (std,) = self.over("trainval", spread, np.zeros(0, np.float32))
+        (std,) = self.over("trainval", deviations, np.zeros(0, np.float32))
         return math.sqrt(float(np.mean(np.square(std, dtype=np.float64)))) or 1.0

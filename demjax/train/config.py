@@ -143,6 +143,8 @@ def spelled_out(config: ConfigDict) -> ConfigDict:
     if given and not seeds:
         raise UserError(f"population has {', '.join(given)} and no seeds: expected seeds=N, 1 or more")
     keys = [key for key in flatten(config) if key.startswith(("optimizer.", "task."))]
+    if given and not isinstance(pairs, tuple | list):
+        as_grid("population.settings", pairs)
     names = {key.partition(".")[2]: key for key in keys}
     for name, values in given.items():
         full = [key for key in keys if key.partition(".")[2] == name]

@@ -126,8 +126,9 @@ def evaluate(
 ) -> Evaluation:
     """Runs every protocol of the task, in float32 at the highest matrix precision.
 
-    With a correction every metric appears a second time, as "corrected/zsl/top1" and so on. The numbers do not depend
-    on `mesh`, the devices of all processes (default: one device), nor on how many processes share the work.
+    With a correction every metric appears a second time, as "corrected/zsl/top1" and so on. But for the
+    rounding of what is embedded the numbers do not depend on `mesh`, the devices of all processes (default: one
+    device), nor on how many processes share the work.
     `check` is called between blocks of images and may raise to end the evaluation.
 
     Raises:
@@ -171,7 +172,7 @@ def check_options(options: Options, task: Task, dataset: Dataset) -> Options:
     if options.captions and (task.encode is None or "retrieval" not in task.protocols):
         raise UserError(f"evaluate.captions is {options.captions}: task {task.name} reads no sentences here")
     if options.correction:
-        method = choose("evaluate.correction", options.correction, CORRECTIONS | {AUTO: CORRECTIONS["csls"]})
+        method = choose("evaluate.correction", options.correction, CORRECTIONS)
         if task.score not in method.scores:
             fitting = ", ".join(name for name, m in CORRECTIONS.items() if task.score in m.scores)
             raise UserError(

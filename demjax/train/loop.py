@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from demjax import processes
 from demjax.checks import UserError
 from demjax.data import survey
+from demjax.data.batches import Made
 from demjax.mesh import replicate
 from demjax.train import memory, training
 from demjax.train.announce import announce, silent
@@ -29,7 +30,7 @@ from demjax.train.workdir import LOCK, claim, note_placement, open_workdir, writ
 
 OWN_KEYS = ("data.dir", "data.descriptions", "task.word_vectors", "profile")  # of a process
 SHARED_SECONDS = 20
-SURVEYS = "surveys.json"
+SURVEY = "survey.json"
 
 
 def train_and_evaluate(
@@ -71,7 +72,7 @@ def train_and_evaluate(
         lock = processes.from_first((folder / LOCK).read_text() if processes.is_first() else "")
         with processes.together():
             _check_shared(folder, lock)
-        _look_at_data(run, folder)
+        look_at_data(run, folder)
         processes.check_alike("data", _digest([run.identity, run.placement]))
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
         try:
@@ -100,15 +101,25 @@ def _open(workdir: str | Path, run: Run, held: contextlib.ExitStack) -> Path:
     return folder
 
 
-def _look_at_data(run: Run, folder: Path) -> None:
-    """Reads a mapped file, once for all starts of the run: what was seen is kept in the workdir."""
+def look_at_data(run: Run, folder: Path) -> None:
+    """Reads a mapped file: for its digest once for all starts of the run, as the workdir keeps it; for class sums.
+
+    Raises:
+      UserError: a row that holds NaN or Inf.
+      Preempted: asked to stop meanwhile.
+    """
     training.stop_loading()
-    if isinstance(run.dataset.features, np.memmap):
-        survey.recall(folder / SURVEYS)
-        survey.survey(run.dataset.features, training.stop_loading)
-        with processes.together():
-            if processes.is_first():
-                write_json(folder / SURVEYS, survey.remembered())
+    features = run.dataset.features
+    if not isinstance(features, np.memmap):
+        return
+    survey.recall(folder / SURVEY)
+    survey.survey(features, training.stop_loading)
+    with processes.together():
+        if processes.is_first():
+            write_json(folder / SURVEY, survey.remembered(features))
+    for rows in run.rows.values():
+        if isinstance(rows, Made):
+            rows.made(training.stop_loading)
 
 
 def _check_shared(folder: Path, lock: str) -> None:

@@ -18,8 +18,11 @@ def draw_to(workdir: Path, report: Mapping[str, Any]) -> Path | None:
     FigureCanvasAgg(figure)
     target, partial = workdir / "report.png", workdir / "report.part.png"
     with naming(target):
-        figure.savefig(partial, dpi=110)
-        partial.replace(target)
+        try:
+            figure.savefig(partial, dpi=110)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
     return target
 
 

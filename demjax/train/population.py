@@ -22,6 +22,7 @@ from demjax.train.checkpoint import Checkpoints
 from demjax.train.config import flatten, spelled_out
 from demjax.train.epoch import TrainState
 from demjax.train.evaluate import evaluate
+from demjax.train.loop import look_at_data
 from demjax.train.members import (
     MEMBERS,
     Population,
@@ -67,6 +68,7 @@ def train_population(
         raise UserError(f"population.seeds with rows that are {kind}: every member reads all of them; train plain runs")
     with open_workdir(workdir) as folder:
         claim(folder, config)
+        look_at_data(population.run, folder)
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
         try:
             states, seconds = _train(population, folder, checkpoints, say)

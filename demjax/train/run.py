@@ -213,6 +213,7 @@ def provenance(run: Run, epoch: int) -> dict[str, Any]:
         "sources": dict(run.dataset.sources),
         "fold": run.config.data.fold,
         "seed": run.config.seed,
+        "correction": check_options(options_of(run.config), run.task, run.dataset).correction,
         "epoch": epoch,
         "devices": f"{run.mesh.size} x {device.device_kind} ({device.platform})",
         "training_precision": run.config.train.precision,

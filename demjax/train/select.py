@@ -14,9 +14,10 @@ from demjax.checks import UserError, choose, did_you_mean, listed
 from demjax.train.config import as_grid, config_hash, flatten, spelled_out
 from demjax.train.evaluate import METRICS, ON_VALIDATION
 from demjax.train.loop import loud_only, train_and_evaluate
+from demjax.train.members import build_population
 from demjax.train.population import train_population
 from demjax.train.report import read_records
-from demjax.train.run import build, keeping_datasets
+from demjax.train.run import build, check_twin, keeping_datasets
 from demjax.train.training import TrainingDiverged
 from demjax.train.workdir import write_json
 
@@ -149,17 +150,23 @@ def select_and_train(config: ConfigDict, workdir: str | Path, *, say: Callable[[
     """
     workdir, config = Path(workdir).expanduser(), spelled_out(config)
     with keeping_datasets():
-        for setting in _settings(config):  # whoever wins must be able to be evaluated
-            try:
-                build(_with(config, setting))
-            except UserError as mistake:
-                raise UserError(f"select.grid: {' '.join(_flags(setting))}: {mistake}") from None
-    winner = select(config, workdir, say=say)["winner"]
-    best = _with(config, winner["setting"])
-    best.train.epochs = winner["epochs"]
-    if best.population.seeds:
-        return train_population(best, workdir / "best", say=say)[0]
-    return train_and_evaluate(best, workdir / "best", say=say)
+        for setting in _settings(config):
+            _check_winner(config, setting)
+        winner = select(config, workdir, say=say)["winner"]
+        best = _with(config, winner["setting"])
+        best.train.epochs = winner["epochs"]
+        if best.population.seeds:
+            return train_population(best, workdir / "best", say=say)[0]
+        return train_and_evaluate(best, workdir / "best", say=say)
+
+
+def _check_winner(config: ConfigDict, setting: dict[str, Any]) -> None:
+    """Whoever wins must be able to be trained and evaluated as it was asked for."""
+    best = _with(config, setting)
+    try:
+        check_twin(build_population(best, None).run if best.population.seeds else build(best))
+    except UserError as mistake:
+        raise UserError(f"select.grid: {' '.join(_flags(setting))}: {mistake}") from None
 
 
 def _on_validation(config: ConfigDict, setting: dict[str, Any], seed: int, fold: str) -> ConfigDict:

@@ -110,4 +110,6 @@ def naming(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None or error.filename:
+            raise
         raise OSError(error.errno, error.strerror, str(file)) from error

@@ -71,13 +71,17 @@ def test_a_file_that_is_gone_or_shorter(mapped):
 
 
 def test_what_was_seen_is_remembered(mapped, tmp_path, monkeypatch):
-    first, file = survey(mapped(X)), tmp_path / "surveys.json"
-    file.write_text(json.dumps(module.remembered()))
+    x, file = mapped(X), tmp_path / "survey.json"
+    first = survey(x)
+    file.write_text(json.dumps(module.remembered(x)))
+    key = next(iter(module.remembered(x)))
     monkeypatch.setattr(module, "_surveyed", {})
-    for damage in ("", "[1]", '{"a": 3}', "{"):
+    wrong = [json.dumps({key: value}) for value in (3, ["abc", -1], [first.digest, "x"], [123, -1], [first.digest])]
+    for damage in ("", "[1]", "{", *wrong):
         (tmp_path / "damaged.json").write_text(damage)
         module.recall(tmp_path / "damaged.json")
     module.recall(tmp_path / "missing.json")
+    assert module._surveyed == {}
     module.recall(file)
     monkeypatch.setattr(module, "read_rows", None)
     assert survey(open_npy(tmp_path / "x.npy")) == first

@@ -119,6 +119,9 @@ def test_settings_by_their_last_names(tmp_path):
     named.population = dict(learning_rate=(0.1,))
     with pytest.raises(UserError, match="population has learning_rate and no seeds"):
         spelled_out(named)
+    named.population = dict(seeds=2, settings="ab", learning_rate=(0.1,))
+    with pytest.raises(UserError, match="population.settings is 'ab': expected"):
+        spelled_out(named)
     named.population = dict(seeds=2, settings=5)
     with pytest.raises(UserError, match="population.settings is 5: expected"):
         run(named, tmp_path / "b")
