@@ -15,6 +15,7 @@ The .npz file holds, all readable without pickle,
 """
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -34,6 +35,9 @@ from demjax.train.door import exit_status
 
 if TYPE_CHECKING:
     from demjax.train.restore import Trained
+
+
+AT_ONCE = 8192  # captions read at least: as characters 200 numbers each
 
 
 class Found(NamedTuple):
@@ -160,16 +164,19 @@ def _tell_same(vectors: np.ndarray, classes: list[str]) -> None:
 
 
 def _encoded(trained: "Trained", sentences: list[str]) -> Iterator[tuple[int, np.ndarray]]:
-    progress, done = ProgressLine("encoding"), 0
-    assert trained.run.task.encode is not None
-    for block in trained.run.task.encode(trained.params, sentences):
-        yield done, np.asarray(block)
-        done += len(block)
-        progress(done, len(sentences))
+    progress, done, encode = ProgressLine("encoding"), 0, trained.run.task.encode
+    assert encode is not None
+    n_parts = max(1, len(sentences) // AT_ONCE)  # none so small that it would be compiled for itself
+    bounds = [len(sentences) * i // n_parts for i in range(n_parts + 1)]
+    for start, end in itertools.pairwise(bounds):
+        for block in encode(trained.params, sentences[start:end]):
+            yield done, np.asarray(block)
+            done += len(block)
+            progress(done, len(sentences))
 
 
 def _put(file: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
-    with file.open(f"{name}.npy", "w") as entry:
+    with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
         np.lib.format.write_array(entry, array, allow_pickle=False)
 
 

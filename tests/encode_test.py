@@ -57,6 +57,13 @@ def test_the_captions_of_the_run(encoded):
     assert told["encoder"] == "bow" and told["captions"]["file"] == "generated" and len(told["config_hash"]) == 12
 
 
+def test_many_captions_are_read_part_by_part(trained, tmp_path, encoded, monkeypatch):
+    monkeypatch.setattr(encode, "AT_ONCE", 300)  # three parts of 1,000 captions, each more than a block of 256
+    found = run(trained, tmp_path / "parts.npz")
+    for name in ("caption_vectors", "class_vectors"):
+        np.testing.assert_allclose(found[name], encoded[name], rtol=1e-5, atol=1e-6)
+
+
 def test_captions_of_other_classes(trained, tmp_path, encoded, capsys):
     """Classes of the set keep their names, as in 'Class 04'; others are their own."""
     from demjax.train.restore import restore_run
