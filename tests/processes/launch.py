@@ -30,6 +30,8 @@ def start(argv, devices, cwd=ROOT, file_bytes=None):
     env = dict(os.environ, PYTHONPATH=str(ROOT), NPROC="32", PYTHONUNBUFFERED="1")
     given = os.environ.get("XLA_FLAGS", "")
     env["XLA_FLAGS"] = f"{given} --xla_force_host_platform_device_count={devices}".strip()
+    if file_bytes:
+        env["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # it would tell of its own files
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process = subprocess.Popen([sys.executable, *map(str, argv)], env=env, cwd=cwd, **pipes)
     if file_bytes:
