@@ -37,7 +37,7 @@ def make_dataset() -> Any:
 
     import numpy as np
 
-    from demjax.data import synthetic
+    from demjax.data.sources import planted as synthetic
 
     full = synthetic.plant(
         n_classes=N_SEEN + 2, n_unseen=2, n_attributes=N_SEMANTICS, n_features=N_FEATURES, images_per_class=60
@@ -66,7 +66,7 @@ class Demjax:
         task = dem(dataset, hidden=N_HIDDEN, init="released", semantics_scale="none", loss_form="released", l2=L2)
         optimizer = make_optimizer(name="adam", learning_rate=RATE, total_steps=10**6)
         mesh = data_mesh(jax.devices(device)[:1])
-        rows = examples(dataset)
+        rows = examples(dataset).columns
         self._rows = replicate({k: rows[k] for k in task.fields}, mesh)
         self._tables = replicate(dict(task.tables), mesh)
         self._epoch = compile_epoch(task, optimizer, mesh, Plan(n_rows=N_IMAGES, batch_size=BATCH))

@@ -27,13 +27,13 @@ class Streams:
     def __init__(self, file: Path, device: str, chunk_mib: int):
         import jax
 
-        from demjax.data.picked import Picked
+        from demjax.data.lazy_rows import Indexed
         from demjax.mesh import data_mesh
         from demjax.train import feed
 
         self._jax, self._mapped = jax, np.load(file, mmap_mode="r")
         n, row_bytes = len(self._mapped), WIDTH * 4
-        rows = {"features": Picked(self._mapped, np.arange(n)), "weight": np.append(np.ones(n, np.float32), 0)}
+        rows = {"features": Indexed(self._mapped, np.arange(n)), "weight": np.append(np.ones(n, np.float32), 0)}
         mesh = data_mesh(jax.devices(device)[:1])
         self._placement = feed.choose_placement("streamed", rows, ("features",), mesh, (chunk_mib << 20) // row_bytes)
         self._feed = feed.Feed(self._placement, rows, ("features",), mesh, jax.random.key_data(jax.random.key(0)))
@@ -79,7 +79,7 @@ class Resident:
         data = load("planted", planted=planted)
         task = TASKS["dem"](data, hidden=700)
         optimizer = make_optimizer(name="adam", learning_rate=1e-4, total_steps=STEPS, steps_per_pass=STEPS)
-        mesh, rows = data_mesh(jax.devices(device)[:1]), examples(data)
+        mesh, rows = data_mesh(jax.devices(device)[:1]), examples(data).columns
         plan = Plan(len(rows["weight"]) - 1, 100)
         self._jax, self._state = jax, replicate(init_state(task, optimizer, 0), mesh)
         self._rows = replicate({name: np.asarray(rows[name]) for name in task.fields}, mesh)

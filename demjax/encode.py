@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from demjax.checks import UserError, listed
-from demjax.data import caption_files
-from demjax.data.dataset import digest
+from demjax.data.fingerprints import digest
+from demjax.data.text import caption_files
 from demjax.progress import ProgressLine, duration
 from demjax.train.door import exit_status
 

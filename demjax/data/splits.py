@@ -58,24 +58,24 @@ def other_fold(
 
 def by_class(ids: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(class, its images among `ids` in their order), class after class; one sort, however many classes."""
-    own = labels[ids]
-    order = np.argsort(own, kind="stable")
-    starts = np.flatnonzero(np.diff(own[order], prepend=-1))
+    label = labels[ids]
+    order = np.argsort(label, kind="stable")
+    starts = np.flatnonzero(np.diff(label[order], prepend=-1))
     for part in np.split(order, starts[1:]):
         if len(part):
-            yield int(own[part[0]]), ids[part]
+            yield int(label[part[0]]), ids[part]
 
 
 def classes_of(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The classes of some images, ascending."""
+    """The classes of images `ids`, ascending."""
     return np.flatnonzero(np.bincount(labels[ids]))
 
 
-def ids_of(*some: np.ndarray, but: np.ndarray | None = None) -> np.ndarray:
-    """All images (>= 0) of `some`, ascending, each once, without those of `but`; by marks, as there may be millions."""
+def ids_of(*parts: np.ndarray, but: np.ndarray | None = None) -> np.ndarray:
+    """Images (>= 0) of all `parts` without those of `but`, ascending, each once; by marks: there may be millions."""
     but = np.zeros(0, np.int64) if but is None else but
-    marks = np.zeros(max((int(x.max()) + 1 for x in (*some, but) if len(x)), default=0), bool)
-    for ids in some:
+    marks = np.zeros(max((int(x.max()) + 1 for x in (*parts, but) if len(x)), default=0), bool)
+    for ids in parts:
         marks[ids] = True
     marks[but] = False
     return np.flatnonzero(marks)
@@ -106,7 +106,7 @@ def hold_out(
 
 
 def check_splits(splits: Mapping[str, np.ndarray], labels: np.ndarray, classes: tuple[str, ...]) -> None:
-    """The promises every Dataset keeps; see Dataset for what they are.
+    """The promises about splits that every ClassSet keeps; see ClassSet for what they are.
 
     Raises:
       UserError: naming the split, and the images or classes that break a promise.

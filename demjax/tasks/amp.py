@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from demjax.checks import in_range
-from demjax.data.dataset import Dataset
+from demjax.data.class_set import ClassSet as Dataset
 from demjax.tasks.linear import DIRECTIONS, ridge
 from demjax.tasks.scaling import feature_scaler, squared_distances
 from demjax.tasks.task import Task
@@ -39,7 +39,7 @@ def amp(
     in_range("task.l2", l2, 0, open_low=True)
     in_range("task.neighbours", neighbours, 1, len(dataset.classes) - 1)
     in_range("task.bandwidth", bandwidth, 0, open_low=True)
-    table, scaler = dataset.table(semantics_scale), feature_scaler(dataset, features_scale)
+    table, scaler = dataset.class_vectors(semantics_scale), feature_scaler(dataset, features_scale)
     width = bandwidth * float(2 * (np.mean(table.astype(np.float64) ** 2, axis=0) - table.mean(axis=0) ** 2).sum())
     weights = np.exp(-squared_distances(table[dataset.seen], table) / width)
     absorbed = _absorption(weights, neighbours, dataset.seen, dataset.unseen, len(table))

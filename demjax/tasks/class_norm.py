@@ -30,7 +30,7 @@ from flax import nnx
 
 from demjax import losses
 from demjax.checks import UserError, choose, in_range
-from demjax.data.dataset import Dataset
+from demjax.data.class_set import ClassSet as Dataset
 from demjax.models import DIVIDE_BY, OUTPUT_INIT, ClassNormEncoder
 from demjax.tasks.scaling import dropout, signed_power
 from demjax.tasks.task import Task
@@ -73,7 +73,7 @@ def class_norm(
     in_range("task.features_power", features_power, 0, 1, open_low=True)
     choose("task.divide_by", divide_by, dict.fromkeys(DIVIDE_BY))
     choose("task.output_init", output_init, dict.fromkeys(OUTPUT_INIT))
-    semantics, seen = _weighted(dataset.tables(semantics_scale), source_weights), dataset.seen
+    semantics, seen = _weighted(dataset.class_vectors_by_source(semantics_scale), source_weights), dataset.seen
     widths = semantics.shape[1], hidden, dataset.features.shape[1]
 
     def encoder(key):

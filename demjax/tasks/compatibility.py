@@ -22,7 +22,7 @@ import numpy as np
 
 from demjax import losses
 from demjax.checks import in_range
-from demjax.data.dataset import Dataset
+from demjax.data.class_set import ClassSet as Dataset
 from demjax.tasks.scaling import feature_scaler
 from demjax.tasks.task import Task
 
@@ -59,7 +59,7 @@ def _bilinear(
 ) -> Task:
     in_range("task.margin", margin, 0, open_low=True)
     in_range("task.components", components, 1)
-    scaler, semantics = feature_scaler(dataset, features_scale), dataset.table(semantics_scale)
+    scaler, semantics = feature_scaler(dataset, features_scale), dataset.class_vectors(semantics_scale)
     shape = (components, dataset.features.shape[1], semantics.shape[1])
 
     def init(key):

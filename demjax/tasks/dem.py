@@ -33,7 +33,7 @@ from flax import nnx
 
 from demjax import losses
 from demjax.checks import UserError, choose, in_range
-from demjax.data.dataset import Dataset
+from demjax.data.class_set import ClassSet as Dataset
 from demjax.models import INITIALISERS, OUTPUTS, FusedEncoder, SemanticEncoder
 from demjax.tasks.task import Task
 
@@ -89,7 +89,7 @@ def dem(
     ):  # fmt: skip
         choose(f"task.{what}", name, dict.fromkeys(options))
     choose("task.score", score, dict.fromkeys(SCORES[loss]))
-    sources, semantics = dataset.tables(semantics_scale), dataset.table(semantics_scale)
+    sources, semantics = dataset.class_vectors_by_source(semantics_scale), dataset.class_vectors(semantics_scale)
     n_features = dataset.features.shape[1]
     to_visual, released = direction == DIRECTIONS[0], loss_form == "released"
     fused = to_visual and len(sources) > 1

@@ -21,7 +21,7 @@ from flax import nnx
 
 from demjax import losses
 from demjax.checks import UserError, choose, in_range
-from demjax.data.dataset import Dataset
+from demjax.data.class_set import ClassSet as Dataset
 from demjax.models import CELLS, ENCODERS, VECTORS, DescriptionEncoder, TextEncoder
 from demjax.tasks import sentences
 from demjax.tasks.task import Task
@@ -75,7 +75,7 @@ def dem_text(
     in_range("task.width", width, 0, open_low=True)
     if reads and fused:
         raise UserError(f"task.fused is for task.encoder={BILSTM}: {encoder} reads sentences only")
-    captions, table = sentences.captions_of(dataset, "dem_text"), dataset.table(semantics_scale)
+    captions, table = sentences.captions_of(dataset, "dem_text"), dataset.class_vectors(semantics_scale)
     reader = sentences.one_hot(dataset, captions, reads.reads) if reads else sentences.words(dataset, captions)
     inputs, n_features = reader.read(captions.sentences), dataset.features.shape[1]
     training, images = sentences.training_captions(dataset, captions), dataset.splits["trainval"]

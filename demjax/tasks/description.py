@@ -23,7 +23,8 @@ from flax import nnx
 
 from demjax import losses
 from demjax.checks import choose, in_range
-from demjax.data.dataset import Dataset, digest
+from demjax.data.class_set import ClassSet as Dataset
+from demjax.data.fingerprints import digest
 from demjax.models import ENCODERS, VECTORS, TextEncoder
 from demjax.tasks import sentences
 from demjax.tasks.scaling import feature_scaler
@@ -66,7 +67,7 @@ def description(
     scaler, label_of = feature_scaler(dataset, features_scale), np.arange(len(dataset.classes))
     captions = None if encoder == "attributes" else sentences.captions_of(dataset, "description")
     if captions is None:
-        table = dataset.table(semantics_scale)
+        table = dataset.class_vectors(semantics_scale)
         reader = sentences.Reader(np.asarray, table.shape[1])
     elif reads == VECTORS:
         reader = sentences.word_averages(dataset, captions, word_vectors)

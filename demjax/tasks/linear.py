@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from demjax.checks import choose, in_range
-from demjax.data.dataset import Dataset
-from demjax.data.picked import read_rows
+from demjax.data.class_set import ClassSet as Dataset
+from demjax.data.lazy_rows import read_rows
 from demjax.tasks.scaling import feature_scaler
 from demjax.tasks.task import Task
 
@@ -123,7 +123,7 @@ def ridge(
     in_range("task.l2", l2, 0, open_low=True)
     choose("task.direction", direction, dict.fromkeys(DIRECTIONS))
     choose("task.score", score, dict.fromkeys(("euclidean", "cosine")))
-    table, scaler = dataset.table(semantics_scale), feature_scaler(dataset, features_scale)
+    table, scaler = dataset.class_vectors(semantics_scale), feature_scaler(dataset, features_scale)
 
     def solve() -> np.ndarray:
         a = table[dataset.seen].astype(np.float64)
@@ -156,7 +156,7 @@ def eszsl(
     """
     in_range("task.alpha", alpha, -20, 20)
     in_range("task.gamma", gamma, -20, 20)
-    table, scaler = dataset.table(semantics_scale), feature_scaler(dataset, features_scale)
+    table, scaler = dataset.class_vectors(semantics_scale), feature_scaler(dataset, features_scale)
 
     def solve() -> np.ndarray:
         x, a = spectrum(dataset, features_scale), table[dataset.seen].astype(np.float64)
@@ -189,7 +189,7 @@ def sae(
     """
     in_range("task.l2", l2, 0, open_low=True)
     choose("task.direction", direction, dict.fromkeys(DIRECTIONS))
-    table, scaler = dataset.table(semantics_scale), feature_scaler(dataset, features_scale)
+    table, scaler = dataset.class_vectors(semantics_scale), feature_scaler(dataset, features_scale)
 
     def solve() -> np.ndarray:
         x, a = spectrum(dataset, features_scale), table[dataset.seen].astype(np.float64)

@@ -17,7 +17,7 @@ from flax import nnx
 
 from demjax import losses
 from demjax.checks import choose, in_range
-from demjax.data.dataset import Dataset
+from demjax.data.class_set import ClassSet as Dataset
 from demjax.models import SemanticEncoder
 from demjax.tasks.scaling import feature_scaler
 from demjax.tasks.task import Task
@@ -47,7 +47,7 @@ def cmt(dataset: Dataset, *, hidden: int = 200, features_scale: str = "unit", se
       UserError: a setting out of range or unknown.
     """
     in_range("task.hidden", hidden, 1)
-    scaler, semantics = feature_scaler(dataset, features_scale), dataset.table(semantics_scale)
+    scaler, semantics = feature_scaler(dataset, features_scale), dataset.class_vectors(semantics_scale)
     widths = dataset.features.shape[1], hidden, semantics.shape[1]
 
     def init(key):
@@ -101,7 +101,7 @@ def ba(
     in_range("task.width", width, 1)
     in_range("task.margin", margin, 0, open_low=True)
     choose("task.fit", fit, dict.fromkeys(FITS))
-    scaler, semantics = feature_scaler(dataset, features_scale), dataset.table(semantics_scale)
+    scaler, semantics = feature_scaler(dataset, features_scale), dataset.class_vectors(semantics_scale)
 
     def network(n_in):
         return _module(lambda key: SemanticEncoder(n_in, hidden, width, init="he", output="linear", rngs=nnx.Rngs(key)))
@@ -147,7 +147,7 @@ def cvc(dataset: Dataset, *, hidden: int = 1600, semantics_scale: str = "sqrt", 
     """
     in_range("task.hidden", hidden, 1)
     in_range("task.scale", scale, 0, open_low=True)
-    semantics, d = dataset.table(semantics_scale), dataset.features.shape[1]
+    semantics, d = dataset.class_vectors(semantics_scale), dataset.features.shape[1]
     start, embed = _module(lambda key: SemanticEncoder(semantics.shape[1], hidden, d, init="small", rngs=nnx.Rngs(key)))
 
     def loss(params, batch, key, axis):

@@ -20,7 +20,7 @@ import numpy as np
 
 from demjax import losses
 from demjax.checks import in_range
-from demjax.data.dataset import Dataset
+from demjax.data.class_set import ClassSet as Dataset
 from demjax.tasks.scaling import feature_scaler
 from demjax.tasks.task import Task
 
@@ -46,7 +46,7 @@ def _class_loss(scaler):
 
 def binary_attributes(dataset: Dataset) -> np.ndarray:
     """[c, a], True where a class has more of an attribute than the seen classes on average."""
-    table = dataset.table()
+    table = dataset.class_vectors()
     return table > table[dataset.seen].mean(axis=0)
 
 
@@ -74,7 +74,7 @@ def conse(dataset: Dataset, *, classes: int = 10, features_scale: str = "unit", 
     Raises:
       UserError: a setting out of range or unknown.
     """
-    seen, table = dataset.seen, dataset.table(semantics_scale)
+    seen, table = dataset.seen, dataset.class_vectors(semantics_scale)
     in_range("task.classes", classes, 1)
     scaler, likeliest = feature_scaler(dataset, features_scale), min(classes, len(seen))
 

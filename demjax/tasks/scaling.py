@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from demjax.checks import choose
-from demjax.data.dataset import Dataset
-from demjax.data.picked import read_rows
+from demjax.data.class_set import ClassSet as Dataset
+from demjax.data.lazy_rows import read_rows
 from demjax.losses import unit_rows
 
 BLOCK = 4096  # images read at once

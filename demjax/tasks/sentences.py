@@ -10,10 +10,10 @@ import numpy as np
 
 from demjax import processes
 from demjax.checks import UserError, listed
-from demjax.data import text
-from demjax.data.captions import Captions
-from demjax.data.dataset import Dataset
-from demjax.data.word_vectors import average_vectors, read_word_vectors
+from demjax.data.class_set import ClassSet as Dataset
+from demjax.data.text import vocabulary as text
+from demjax.data.text.captions import Captions
+from demjax.data.text.word_vectors import average_vectors, read_word_vectors
 from demjax.mesh import spread
 from demjax.models import CHARACTERS
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from demjax import losses
 from demjax.checks import in_range
-from demjax.data.dataset import Dataset
-from demjax.data.picked import read_rows
+from demjax.data.class_set import ClassSet as Dataset
+from demjax.data.lazy_rows import read_rows
 from demjax.data.splits import by_class
 from demjax.tasks.scaling import feature_scaler, squared_distances
 from demjax.tasks.task import Task
@@ -55,7 +55,7 @@ def sync(
     in_range("task.gamma", gamma, 0, open_low=True)
     in_range("task.l2", l2, 0)
     seen, scaler = dataset.seen, feature_scaler(dataset, features_scale)
-    own = similarities(dataset.table(semantics_scale), seen, gamma)
+    own = similarities(dataset.class_vectors(semantics_scale), seen, gamma)
     mixtures = (own @ np.linalg.pinv(own[seen])).astype(np.float32)  # of classifiers, through their bases
 
     def loss(params, batch, key, axis):
@@ -122,7 +122,7 @@ def sse(
     in_range("task.gamma", gamma, 0)
     in_range("task.margin", margin, 0, open_low=True)
     seen, scaler = dataset.seen, feature_scaler(dataset, features_scale)
-    psi = simplex_mixtures(dataset.table(semantics_scale), seen, gamma)
+    psi = simplex_mixtures(dataset.class_vectors(semantics_scale), seen, gamma)
     d = dataset.features.shape[1]
 
     def queries(params, features):

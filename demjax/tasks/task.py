@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from demjax.data.dataset import Dataset
+from demjax.data.class_set import ClassSet as Dataset
 
 Params = Any
 Batch = Mapping[str, Any]

@@ -11,8 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from demjax import metrics, processes, reduction
-from demjax.data import Dataset
-from demjax.data.picked import read_rows
+from demjax.data import ClassSet as Dataset
+from demjax.data.lazy_rows import read_rows
 from demjax.hubness import Correction
 from demjax.mesh import local_mesh, spread
 from demjax.search import moments, nearest, ranks

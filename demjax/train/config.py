@@ -43,7 +43,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.data.split = "auto"  # auto, or the version the split file must be: ps1 | ps2; TRAIN/TEST: two class lists
     config.data.descriptions = ""  # captions: a folder of .txt, a .csv, .json or .jsonl file; or generated
     config.data.fold = "test"  # test, or val (val2, val3): a view of trainval in which no test image exists
-    config.data.planted = planted = ConfigDict()  # used by name = planted: see data/synthetic.py
+    config.data.planted = planted = ConfigDict()  # used by name = planted: see data/sources/planted.py
     planted.n_classes = 100
     planted.n_unseen = 25
     planted.n_attributes = 16

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from demjax import hubness, metrics
 from demjax.checks import UserError, choose
-from demjax.data import Dataset
+from demjax.data import ClassSet as Dataset
 from demjax.hubness import CORRECTIONS
 from demjax.mesh import local_mesh, localise, replicate
 from demjax.reduction import SEVERAL

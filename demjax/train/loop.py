@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from demjax import processes
 from demjax.checks import UserError
-from demjax.data import survey
-from demjax.data.batches import Made
+from demjax.data import fingerprints
+from demjax.data.lazy_rows import Deferred
 from demjax.mesh import replicate
 from demjax.train import memory, training
 from demjax.train.announce import announce, silent
@@ -112,13 +112,13 @@ def look_at_data(run: Run, folder: Path) -> None:
     features = run.dataset.features
     if not isinstance(features, np.memmap):
         return
-    survey.recall(folder / SURVEY)
-    survey.survey(features, training.stop_loading)
+    fingerprints.load_known(folder / SURVEY)
+    fingerprints.fingerprint_file(features, training.stop_loading)
     with processes.together():
         if processes.is_first():
-            write_json(folder / SURVEY, survey.remembered(features))
+            write_json(folder / SURVEY, fingerprints.known(features))
     for rows in run.rows.values():
-        if isinstance(rows, Made):
+        if isinstance(rows, Deferred):
             rows.made(training.stop_loading)
 
 

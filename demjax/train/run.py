@@ -19,8 +19,9 @@ from ml_collections import ConfigDict
 
 import demjax
 from demjax.checks import UserError, choose
-from demjax.data import Dataset, load
-from demjax.data.batches import BATCHING
+from demjax.data import ClassSet as Dataset
+from demjax.data import load
+from demjax.data.batches import Rows, class_sums, classes, examples
 from demjax.mesh import data_mesh
 from demjax.tasks import TASKS, Task
 from demjax.train.answers import Options
@@ -30,6 +31,12 @@ from demjax.train.evaluate import check_options
 from demjax.train.feed import RESIDENT, Placement, check_stream, choose_placement
 from demjax.train.optimizer import make_optimizer
 from demjax.train.workdir import PLACEMENT
+
+BATCHING = {
+    "examples": lambda dataset: examples(dataset).columns,
+    "class_sums": lambda dataset: class_sums(dataset).columns,
+    "classes": lambda dataset: one_row_a_group(classes(dataset)),
+}
 
 
 class Run(NamedTuple):
@@ -73,6 +80,13 @@ class Run(NamedTuple):
         own = {"task fingerprint": self.task.fingerprint} if self.task.fingerprint else {}
         told = {"config hash": config_hash(self.config), "data fingerprints": self.dataset.fingerprints}
         return told | {"chunks": self.placement.identity} | own
+
+
+def one_row_a_group(rows: Rows) -> dict[str, Any]:
+    """Label and weight of the first row of each group, and the empty row."""
+    assert rows.group is not None
+    first = np.append(np.flatnonzero(np.diff(rows.group, prepend=-1)), rows.n_rows)
+    return {name: rows.columns[name][first] for name in ("label", "weight")}
 
 
 def check_deterministic(asked: bool, platform: str) -> None:
@@ -188,10 +202,10 @@ def keeping_datasets() -> Iterator[None]:
 
 
 KEPT = 3  # the test view and the validation view of one set, and one more
-_kept: dict[str, Dataset] | None = None
+_kept: dict[str, Any] | None = None
 
 
-def _dataset(config: ConfigDict) -> Dataset:
+def _dataset(config: ConfigDict) -> Any:
     if _kept is None:
         return load(**config.data.to_dict())
     key = json.dumps(flatten(config.data))

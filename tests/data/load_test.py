@@ -12,7 +12,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from demjax.checks import UserError
-from demjax.data import load, synthetic, xlsa17
+from demjax.data import load
+from demjax.data.sources import planted, xlsa17
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +31,7 @@ def no_network(monkeypatch):
 
 @pytest.fixture
 def builder_module():
-    from demjax.data.datasets.xlsa17 import xlsa17_dataset_builder
+    from demjax.data.sources.xlsa17 import xlsa17_dataset_builder
 
     return xlsa17_dataset_builder
 
@@ -77,7 +78,7 @@ def test_tensorflow_is_not_even_asked_for(toy, tmp_path):
 
 def test_planted_needs_no_files_and_takes_its_settings(data_dir):
     sizes = {"n_classes": 6, "n_unseen": 2, "n_features": 3, "images_per_class": 5, "seed": 3}
-    assert load("planted", planted=sizes).fingerprints == synthetic.plant(**sizes).fingerprints
+    assert load("planted", planted=sizes).fingerprints == planted.plant(**sizes).fingerprints
     assert load("planted", planted=sizes, fold="val").version == "planted+val"
     assert not data_dir.exists()
 

@@ -92,25 +92,25 @@ def write_set(folder):
 
 def small_blocks(set_attribute=setattr):
     """Of sentences and of mapped files, so that there is something to share out."""
-    from demjax.data import survey
+    from demjax.data import fingerprints
     from demjax.tasks import sentences
 
     set_attribute(sentences, "BLOCK", 16)
-    set_attribute(survey, "BLOCK_BYTES", 512)
+    set_attribute(fingerprints, "BLOCK_BYTES", 512)
 
 
 def counting_rows():
     """From here on the rows read from mapped files are counted."""
-    from demjax.data import picked, survey
+    from demjax.data import fingerprints, lazy_rows
     from demjax.train import answers
 
-    count, read_rows = [0], picked.read_rows
+    count, read_rows = [0], lazy_rows.read_rows
 
     def counted(source, ids):
         count[0] += len(ids)
         return read_rows(source, ids)
 
-    for module in (picked, survey, answers):
+    for module in (lazy_rows, fingerprints, answers):
         module.read_rows = counted
     return count
 

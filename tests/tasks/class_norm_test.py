@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from demjax.checks import UserError
-from demjax.data import synthetic
 from demjax.data.batches import examples
+from demjax.data.sources import planted as synthetic
 from demjax.mesh import data_mesh, replicate
 from demjax.models.class_norm import standardise
 from demjax.tasks.class_norm import class_norm
@@ -61,7 +61,7 @@ def test_prototypes_and_loss_equal_numpy(divide_by):
     ids = np.array([5, 0, 20])
     expected = forward(w, A[ids], A[DATA.seen], divide_by)
     np.testing.assert_allclose(task.gallery(params, DATA, ids), expected, rtol=1e-3, atol=1e-5)
-    rows = examples(DATA)
+    rows = examples(DATA).columns
     batch = {k: jnp.asarray(v) for k, v in (rows | task.tables).items()}
     total, count, _ = task.loss(params, batch, jax.random.key(0), "data")
     x, label = rows["features"][:-1].astype(np.float64), rows["label"][:-1]
@@ -76,7 +76,7 @@ def test_first_steps_of_coupled_adam_equal_numpy():
     mesh = data_mesh(jax.devices()[:1])
     state = replicate(init_state(task, optimizer, 0), mesh)
     w = weights_of(state.params)
-    rows = examples(DATA)
+    rows = examples(DATA).columns
     n = len(rows["weight"]) - 1
     x, label = rows["features"][:-1].astype(np.float64), rows["label"][:-1]
     epoch = compile_epoch(task, optimizer, mesh, Plan(n, n, passes=2))
@@ -102,7 +102,7 @@ def test_first_steps_of_coupled_adam_equal_numpy():
 def test_power_of_the_features_enters_loss_and_queries():
     task = class_norm(DATA, hidden=8, features_power=0.5)
     params = task.init(jax.random.key(1))
-    rows = examples(DATA)
+    rows = examples(DATA).columns
     signed = rows["features"][:-1].astype(np.float64) * np.where(np.arange(20) % 2, 1, -1)
     batch = {k: jnp.asarray(v) for k, v in (rows | task.tables).items()} | {
         "features": jnp.asarray(np.vstack([signed, np.zeros(20)]), jnp.float32)
@@ -116,7 +116,7 @@ def test_power_of_the_features_enters_loss_and_queries():
 def test_dropout_hides_a_share_of_the_seen_classes_in_training_only():
     task, plain = class_norm(DATA, hidden=8, semantics_dropout=0.3), class_norm(DATA, hidden=8)
     params = task.init(jax.random.key(1))
-    batch = {k: jnp.asarray(v) for k, v in (examples(DATA) | task.tables).items()}
+    batch = {k: jnp.asarray(v) for k, v in (examples(DATA).columns | task.tables).items()}
 
     def loss(of, key):
         return float(of.loss(params, batch, jax.random.key(key), "data")[0])
@@ -128,7 +128,7 @@ def test_dropout_hides_a_share_of_the_seen_classes_in_training_only():
 
 
 def test_an_ensemble_is_the_mean_cosine_of_members_trained_alone():
-    rows, keys = examples(DATA), jax.random.split(jax.random.key(3), 2)
+    rows, keys = examples(DATA).columns, jax.random.split(jax.random.key(3), 2)
     alone, together = (
         class_norm(DATA, hidden=8, features_power=0.5),
         class_norm(DATA, hidden=8, features_power=0.5, members=2),
@@ -193,7 +193,7 @@ def test_it_learns_and_beats_nothing_learned():
     task = class_norm(DATA, hidden=64)
     optimizer = make_optimizer(name="adam", learning_rate=5e-3, total_steps=60)
     mesh = data_mesh(jax.devices()[:1])
-    rows = examples(DATA)
+    rows = examples(DATA).columns
     epoch = compile_epoch(task, optimizer, mesh, Plan(len(rows["weight"]) - 1, 64, passes=20))
     state = replicate(init_state(task, optimizer, 0), mesh)
     before = evaluate(task, state.params, DATA).metrics

@@ -53,10 +53,10 @@ def test_every_source_has_its_own_lambda(form):
 
 
 def test_sources_are_scaled_each_on_its_own():
-    scaled = TWO.table("sqrt")
+    scaled = TWO.class_vectors("sqrt")
     np.testing.assert_allclose(np.linalg.norm(scaled[:, :6], axis=1), np.sqrt(6), rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(scaled[:, 6:], axis=1), 2, rtol=1e-5)
-    assert list(TWO.tables()) == ["att", "wv"] and TWO.validation_view().parts == TWO.parts
+    assert list(TWO.class_vectors_by_source()) == ["att", "wv"] and TWO.validation_view().parts == TWO.parts
     with pytest.raises(UserError, match="semantics have 10 columns: expected 9"):
         dataclasses.replace(TWO, parts={"att": 6, "wv": 3})
 
@@ -102,7 +102,7 @@ def test_hinge_both_ways(to_visual):
 def test_numbers_of_the_loss_come_from_the_tables():
     """So members of a population can differ in them."""
     task = dem(DATA, hidden=5, l2=0.5)
-    params, rows = task.init(jax.random.key(0)), examples(DATA)
+    params, rows = task.init(jax.random.key(0)), examples(DATA).columns
     batch = {k: jnp.asarray(v) for k, v in (rows | dict(task.tables)).items()}
     more, count, _ = task.loss(params, batch | {"l2": jnp.float32(1.5)}, None, "data")
     less, _, _ = task.loss(params, batch, None, "data")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from demjax.checks import UserError
-from demjax.data import synthetic
 from demjax.data.batches import class_sums, examples
+from demjax.data.sources import planted as synthetic
 from demjax.mesh import data_mesh, replicate
 from demjax.tasks import dem as dem_module
 from demjax.tasks.dem import dem
@@ -82,7 +82,7 @@ def test_first_100_losses_equal_numpy(dataset, settings, rate):
     mesh = data_mesh(jax.devices()[:1])
     state = replicate(init_state(task, optimizer, seed=0), mesh)
     weights, key = weights_of(state.params), np.array(state.key)
-    rows, n = on_device(examples(dataset)), len(dataset.splits["trainval"])
+    rows, n = on_device(examples(dataset).columns), len(dataset.splits["trainval"])
     batch_size, passes = 10, STEPS // (-(-n // 10)) + 1
     epoch = compile_epoch(task, optimizer, mesh, Plan(n_rows=n, batch_size=batch_size, passes=passes))
     state, losses = epoch(state, {k: rows[k] for k in task.fields}, on_device(task.tables))
@@ -112,7 +112,7 @@ def test_class_sums_have_the_loss_and_gradient_of_all_images(dataset, form):
 
         return jax.value_and_grad(loss)(params)
 
-    images, classes = mean_loss(examples(dataset)), mean_loss(class_sums(dataset))
+    images, classes = mean_loss(examples(dataset).columns), mean_loss(class_sums(dataset).columns)
     np.testing.assert_allclose(images[0], classes[0], rtol=1e-5)
     for a, b in zip(jax.tree.leaves(images[1]), jax.tree.leaves(classes[1]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -123,7 +123,7 @@ def test_the_two_forms_differ_by_constants_only(dataset):
     d = dataset.features.shape[1]
     released = dem(dataset, hidden=16, loss_form="released", l2=0.3)
     paper = dem(dataset, hidden=16, loss_form="paper", l2=0.3 * d / 2)
-    params, rows = released.init(jax.random.key(0)), examples(dataset)
+    params, rows = released.init(jax.random.key(0)), examples(dataset).columns
     (a, n, _), (b, _, _) = (t.loss(params, on_device(rows | t.tables), None, "data") for t in (released, paper))
     assert float(b / n) == pytest.approx(float(a / n) * d, rel=1e-5)
 

@@ -9,9 +9,10 @@ import pytest
 from flax import nnx
 
 from demjax.checks import UserError
-from demjax.data import load, text
+from demjax.data import load
 from demjax.data.batches import examples
-from demjax.data.captions import OF_CLASS, Caption, arrange
+from demjax.data.text import vocabulary as text
+from demjax.data.text.captions import OF_CLASS, Caption, arrange
 from demjax.models import DescriptionEncoder
 from demjax.models.lstm import LSTM
 from demjax.tasks import dem_text as module
@@ -71,7 +72,7 @@ def test_prototypes_are_means_over_sentences(dataset, monkeypatch):
     model = nnx.merge(nnx.graphdef(_encoder(dataset, fused=True)), params)
     for row, c in enumerate(ids):
         own = tokens_of(dataset, c)
-        attributes = jnp.tile(jnp.asarray(dataset.table("sqrt")[c])[None], (len(own), 1))
+        attributes = jnp.tile(jnp.asarray(dataset.class_vectors("sqrt")[c])[None], (len(own), 1))
         np.testing.assert_allclose(got[row], model(jnp.asarray(own), attributes).mean(axis=0), rtol=1e-4, atol=1e-6)
 
 
@@ -92,7 +93,7 @@ def _encoder(dataset, fused):
 def test_the_draw_depends_on_row_and_step_only(dataset):
     """So a batch on eight devices draws what it draws on one; and always a sentence of the right class."""
     task = dem_text(dataset, **SIZES)
-    rows = examples(dataset)
+    rows = examples(dataset).columns
     batch = {k: jnp.asarray(v) for k, v in (rows | task.tables).items()}
     params = task.init(jax.random.key(0))
     model = nnx.merge(nnx.graphdef(_encoder(dataset, fused=False)), params)
@@ -125,7 +126,7 @@ def test_a_caption_of_an_image_is_drawn_for_that_image_only(dataset):
     for row, image in enumerate(images):
         said = training[first[row] : first[row] + count[row]]
         assert sorted(said) == [f"image{image} says {n}" for n in range(2)]
-    rows, params = examples(own), task.init(jax.random.key(0))
+    rows, params = examples(own).columns, task.init(jax.random.key(0))
     for row, draw in ((0, 0), (5, 1), (5, 2)):
         batch = {k: jnp.asarray(rows[k][row : row + 1]) for k in task.fields} | {
             k: jnp.asarray(v) for k, v in task.tables.items()
@@ -151,7 +152,7 @@ def test_any_encoder_of_sentences_serves_as_the_branch(dataset):
     assert task.encode is not None and sje.encode is not None
     found, bare = (np.concatenate(list(t.encode(params, own))) for t in (task, sje))
     np.testing.assert_allclose(found, np.maximum(bare, 0), rtol=1e-6)
-    rows = examples(dataset)
+    rows = examples(dataset).columns
     batch = {k: jnp.asarray(v[:4] if k in rows else v) for k, v in (rows | task.tables | {"row": np.arange(4)}).items()}
     grads = jax.jit(jax.grad(lambda p: task.loss(p, batch, jax.random.key(0), "data")[0]))(params)
     assert all(float(jnp.abs(g).max()) > 0 for g in jax.tree.leaves(grads))

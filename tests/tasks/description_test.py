@@ -9,14 +9,16 @@ import optax
 import pytest
 
 from demjax.checks import UserError
-from demjax.data import load, text
+from demjax.data import load
 from demjax.data.batches import classes
-from demjax.data.captions import OF_CLASS, Caption, arrange
+from demjax.data.text import vocabulary as text
+from demjax.data.text.captions import OF_CLASS, Caption, arrange
 from demjax.mesh import DATA_AXIS, data_mesh
 from demjax.tasks import description as module
 from demjax.tasks.dem_text import dem_text
 from demjax.tasks.description import description
 from demjax.train.epoch import Plan, compile_epoch, drawn_batches, global_loss_and_grads, init_state
+from demjax.train.run import one_row_a_group
 
 SMALL = dict(n_classes=12, n_unseen=3, n_attributes=16, n_features=10, images_per_class=8)
 TINY = dict(encoder="word_cnn_rnn", width=0.03)
@@ -42,7 +44,7 @@ def on_mesh(task, params, batch, key, devices):
 
 
 def batch_of(task, dataset, rows):
-    table = classes(dataset)
+    table = one_row_a_group(classes(dataset))
     return {k: jnp.asarray(table[k][rows]) for k in task.fields} | dict(task.tables) | {"row": jnp.asarray(rows)}
 
 
@@ -53,7 +55,7 @@ def chosen(task, dataset, rows, key):
     for row in rows:
         keys = jax.random.split(jax.random.fold_in(key, row), 3)
         u = [float(jax.random.uniform(k)) for k in keys[:2]]
-        c = int(classes(dataset)["label"][row])
+        c = int(one_row_a_group(classes(dataset))["label"][row])
         image = int(t["first_image"][c]) + min(int(u[0] * int(t["n_images"][c])), int(t["n_images"][c]) - 1)
         images.append(image)
         captions.append(int(t["first"][image]) + min(int(u[1] * int(t["count"][image])), int(t["count"][image]) - 1))
@@ -115,7 +117,7 @@ def test_negatives_of_this_device_only_are_another_loss(dataset, monkeypatch):
 
 def test_training_is_the_same_on_one_three_and_eight_devices(dataset):
     task = description(dataset, encoder="attributes", dropout=0.1)
-    rows = classes(dataset)
+    rows = one_row_a_group(classes(dataset))
     ends = []
     for n in (1, 3, 8):
         mesh = data_mesh(jax.devices()[:n])
@@ -166,7 +168,11 @@ def test_a_caption_without_characters_is_found(dataset, refused):
 
 def test_it_learns(dataset):
     """On noisy features; all encoders learn in the table of configs/suites/cub_sje.py."""
-    task, optimizer, rows = description(dataset, encoder="attributes"), optax.adam(1e-2), classes(dataset)
+    task, optimizer, rows = (
+        description(dataset, encoder="attributes"),
+        optax.adam(1e-2),
+        one_row_a_group(classes(dataset)),
+    )
     epoch = compile_epoch(task, optimizer, data_mesh(jax.devices()[:1]), Plan(9, 9, passes=30, drawn=True))
     _, losses = epoch(init_state(task, optimizer, 0), {k: rows[k] for k in task.fields}, dict(task.tables))
     assert np.mean(losses["loss"][-20:]) < 0.35 * np.mean(losses["loss"][:3])

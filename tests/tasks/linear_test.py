@@ -9,7 +9,7 @@ from scipy.linalg import solve_sylvester
 from sklearn.linear_model import Ridge
 
 from demjax.checks import UserError
-from demjax.data import synthetic
+from demjax.data.sources import planted as synthetic
 from demjax.tasks import linear
 from demjax.tasks.linear import eszsl, ridge, sae
 

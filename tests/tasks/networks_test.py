@@ -52,7 +52,7 @@ def test_cvc_and_its_learned_scale():
     assert mean_loss(task, params) == pytest.approx(loss, rel=1e-3)
 
     def of_scale(scale):
-        batch = {k: jnp.asarray(v) for k, v in (examples(DATA) | dict(task.tables)).items()}
+        batch = {k: jnp.asarray(v) for k, v in (examples(DATA).columns | dict(task.tables)).items()}
         return task.loss(params | {"scale": scale}, batch, None, "data")[0]
 
     assert abs(float(jax.grad(of_scale)(jnp.float32(10.0)))) > 1e-4

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from demjax.data import synthetic
 from demjax.data.batches import examples
+from demjax.data.sources import planted as synthetic
 
 DATA = synthetic.plant(n_classes=12, n_unseen=3, n_attributes=6, n_features=20, images_per_class=13)
 X = DATA.features[DATA.splits["trainval"]].astype(np.float64)
@@ -24,7 +24,7 @@ UNIT_A = unit(DATA.semantics.astype(np.float64))
 
 def mean_loss(task, params, data=DATA):
     """Of all training images, as the engine divides it; the empty row at the end must not count."""
-    batch = {k: jnp.asarray(v) for k, v in (examples(data) | dict(task.tables)).items()}
+    batch = {k: jnp.asarray(v) for k, v in (examples(data).columns | dict(task.tables)).items()}
     total, count, _ = task.loss(params, batch, jax.random.key(0), "data")
     assert float(count) == len(X)
     return float(total / count)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from demjax.data import synthetic
 from demjax.data.batches import class_sums, examples
+from demjax.data.sources import planted as synthetic
 from demjax.mesh import DATA_AXIS, data_mesh, replicate
 from demjax.tasks.dem import dem
 from demjax.train import epoch as epoch_module
@@ -119,7 +119,7 @@ def test_order_changes_with_the_pass_and_not_with_the_devices():
         task = dem(DATASET, hidden=16, l2=0.0)
         optimizer = make_optimizer(name="sgd", learning_rate=1e-12, total_steps=10)
         mesh = data_mesh(jax.devices()[:n_devices])
-        rows = examples(DATASET)
+        rows = examples(DATASET).columns
         run = compile_epoch(task, optimizer, mesh, Plan(n_rows=90, batch_size=13, passes=passes))
         state = replicate(init_state(task, optimizer, seed=0), mesh)
         rows = replicate({k: rows[k] for k in task.fields}, mesh)
@@ -139,7 +139,7 @@ def test_state_is_donated():
     task = dem(DATASET, hidden=16)
     optimizer = make_optimizer(name="adam", learning_rate=1e-3, total_steps=10)
     mesh = data_mesh(jax.devices()[:1])
-    rows = examples(DATASET)
+    rows = examples(DATASET).columns
     run = compile_epoch(task, optimizer, mesh, Plan(n_rows=90, batch_size=13))
     state = replicate(init_state(task, optimizer, seed=0), mesh)
     run(state, {k: rows[k] for k in task.fields}, dict(task.tables))
@@ -151,7 +151,7 @@ def test_every_product_of_a_step_has_the_precision_asked_for(precision):
     """Forward and backward, whatever JAX's default."""
     task = dem(DATASET, hidden=16)
     optimizer = make_optimizer(name="sgd", learning_rate=1e-3, total_steps=10)
-    rows = examples(DATASET)
+    rows = examples(DATASET).columns
     run = compile_epoch(
         task, optimizer, data_mesh(jax.devices()[:1]), Plan(n_rows=90, batch_size=13, precision=precision)
     )

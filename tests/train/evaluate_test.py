@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import skew
 
 from demjax.checks import UserError
-from demjax.data import synthetic
+from demjax.data.sources import planted as synthetic
 from demjax.tasks.compatibility import latem
 from demjax.tasks.dem import dem
 from demjax.train.config import default_config, quick
@@ -181,7 +181,7 @@ def test_correction_of_several_vectors_an_image(query_batch):
     task = latem(DATASET, components=3)
     params = task.init(jax.random.key(0))
     queries = np.asarray(task.queries(params, jnp.asarray(DATASET.features)), np.float64)
-    s = (queries @ DATASET.table("unit").T.astype(np.float64)).max(axis=1)
+    s = (queries @ DATASET.class_vectors("unit").T.astype(np.float64)).max(axis=1)
     bank = np.sort(s[DATASET.splits["trainval"]], axis=0)[-10:].mean(axis=0)
     corrected = 2 * s - np.sort(s, axis=1)[:, -10:].mean(axis=1)[:, None] - bank[None]
     found = evaluate(task, params, DATASET, Options(query_batch, correction="csls")).metrics

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demjax.checks import UserError
-from demjax.data.picked import Picked, read_rows
+from demjax.data.lazy_rows import Indexed, read_rows
 from demjax.mesh import data_mesh
 from demjax.train import feed as feed_module
 from demjax.train.config import default_config
@@ -105,7 +105,7 @@ def test_chunks_are_made_of_blocks_from_everywhere():
 @given(st.lists(st.integers(0, 40), max_size=60), st.integers(0, 30), st.integers(0, 30))
 def test_picked_rows(places, first, length):
     source, ids = np.arange(200.0).reshape(100, 2), np.concatenate([np.arange(7, 40), [3, 99, 98], np.arange(60, 64)])
-    picked, whole = Picked(source, ids), np.concatenate([source[ids], np.zeros((1, 2))])
+    picked, whole = Indexed(source, ids), np.concatenate([source[ids], np.zeros((1, 2))])
     assert picked.shape == whole.shape and len(picked) == 41
     np.testing.assert_array_equal(picked[np.array(places, int)], whole[np.array(places, int)])
     np.testing.assert_array_equal(picked[first : first + length], whole[first : first + length])
@@ -145,7 +145,7 @@ def test_a_chunk_is_read_where_it_should_be(folder):
     """The rows on the devices, against the file."""
     features = np.load(folder / "features.npy")
     ids = np.arange(7, 100)
-    rows = {"features": Picked(features, ids), "weight": np.append(np.ones(93, np.float32), 0.0)}
+    rows = {"features": Indexed(features, ids), "weight": np.append(np.ones(93, np.float32), 0.0)}
     placement, mesh = Placement("streamed", 93, 4, 2, 10), data_mesh(jax.devices()[:3])
     with Feed(placement, rows, ("features", "weight"), mesh, jax.random.key_data(jax.random.key(5))) as feed:
         for call in (0, 1, 2, 7, 4):  # in order, and from anywhere
