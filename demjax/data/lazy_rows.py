@@ -107,7 +107,7 @@ class Indexed:
         places = np.where(places < 0, places + len(self), places)
         if places.min() < 0 or places.max() >= len(self):
             raise IndexError(f"places from {places.min()} to {places.max()} of a column of {len(self)} rows")
-        return read_rows(self.source, self._ids[places.reshape(-1)]).reshape(*places.shape, *self.shape[1:])
+        return read_rows(self.source, self._ids[places.reshape(-1)]).reshape((*places.shape, *self.shape[1:]))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
