@@ -23,7 +23,7 @@ def train(n_devices, *, rows=examples, batch_size=13, passes=2, epochs=2, name="
     task = dem(DATASET, hidden=16, l2=0.01)
     optimizer = make_optimizer(name=name, learning_rate=1e-3, total_steps=100)
     mesh = data_mesh(jax.devices()[:n_devices])
-    made = rows(DATASET)
+    made = rows(DATASET).columns
     n_rows = len(made["weight"]) - 1
     run = compile_epoch(task, optimizer, mesh, Plan(n_rows=n_rows, batch_size=min(batch_size, n_rows), passes=passes))
     state = replicate(init_state(task, optimizer, seed=0), mesh)

@@ -21,7 +21,7 @@ def read_mat(path: Path, keys: Iterable[str], optional: Iterable[str] = ()) -> d
     if not path.is_file():
         raise UserError(f"{path}: no such file; put it there or point --config.data.dir at its folder")
     try:
-        present, found = _read_hdf5(path, wanted) if _is_hdf5(path) else _read_v5(path, wanted)
+        present, values = _read_hdf5(path, wanted) if _is_hdf5(path) else _read_v5(path, wanted)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # both libraries raise a dozen types on damaged bytes
@@ -30,10 +30,10 @@ def read_mat(path: Path, keys: Iterable[str], optional: Iterable[str] = ()) -> d
             f"({type(error).__name__}: {' '.join(str(error).split())[:120]}); it is damaged, cut short or "
             "something else: fetch or export it again"
         ) from error
-    missing = [k for k in keys if k not in found]
+    missing = [k for k in keys if k not in values]
     if missing:
         raise UserError(f"{path} has no {missing[0]!r}: {did_you_mean(missing[0], present)}")
-    return found
+    return values
 
 
 def mat_keys(path: Path) -> list[str]:
@@ -53,13 +53,13 @@ def _read_v5(path: Path, wanted: list[str]) -> tuple[list[str], dict[str, np.nda
     from scipy import io, sparse
 
     present = [name for name, _, _ in io.whosmat(path)]
-    found = io.loadmat(path, variable_names=[k for k in wanted if k in present])
+    values = io.loadmat(path, variable_names=[k for k in wanted if k in present])
     for key in wanted:
-        if sparse.issparse(found.get(key)):
+        if sparse.issparse(values.get(key)):
             raise UserError(f"{path}: {key!r} is a sparse matrix: expected a full one, save full({key})")
-    for key in (k for k in wanted if k in found and not isinstance(found[k], np.ndarray)):
+    for key in (k for k in wanted if k in values and not isinstance(values[k], np.ndarray)):
         raise UserError(f"{path}: {key!r} is a sparse matrix: expected a full one, save full({key})")
-    return present, {k: _plain(found[k]) for k in wanted if k in found}
+    return present, {k: _plain(values[k]) for k in wanted if k in values}
 
 
 def _plain(value: np.ndarray) -> np.ndarray:

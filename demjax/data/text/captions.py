@@ -119,7 +119,7 @@ def arrange(captions: Iterable[Caption], classes: Sequence[str], needed: np.ndar
     """Puts captions in the order of Captions.
 
     Raises:
-      UserError: a class without one; of the classes `needed` where they are given.
+      UserError: a class without one; only classes `needed` must have one, unless that is None.
     """
     ordered = sorted(captions, key=lambda c: c[:2])  # stable: the order of the file within an image
     count = np.bincount([c.label for c in ordered], minlength=len(classes)).astype(np.int32)

@@ -4,7 +4,7 @@
 
 Nothing but numbers is read: no table, no function, no class. Layout of the binary form, little endian: int32 4 (an
 object), int32 index, string "V 1", string "torch.FloatTensor", int32 axes, int64 sizes, int64 strides, int64 offset
-from 1; then the storage as an object of its own: int32 4, int32 index, "V 1", "torch.FloatStorage", int64 length, the
+from 1; then the storage as another object: int32 4, int32 index, "V 1", "torch.FloatStorage", int64 length, the
 numbers. A string is an int32 length and its bytes.
 """
 

@@ -434,6 +434,26 @@ def test_empty_list_of_names(tmp_path, toy, refused):
         read(tmp_path)
 
 
+@pytest.mark.parametrize("list_of_names", ["allclasses.txt", "valclasses1.txt"])
+def test_names_in_a_single_line(tmp_path, toy, refused, list_of_names):
+    del toy.table["allclasses_names"], toy.table["train_loc"]
+    toy.write(tmp_path)
+    (tmp_path / "allclasses.txt").write_text("\n".join(NAMES))
+    (tmp_path / list_of_names).write_text(" ".join(NAMES[:5]))
+    with refused(tmp_path / list_of_names, "a single line of 5 words", "one name a line is expected"):
+        read(tmp_path)
+
+
+def test_names_hold_spaces_and_stand_once(tmp_path, toy, refused):
+    del toy.table["allclasses_names"]
+    toy.write(tmp_path)
+    (tmp_path / "allclasses.txt").write_text("".join(f"{name.replace('+', ' ')} \n\n" for name in NAMES))
+    assert read(tmp_path).classes == tuple(name.replace("+", " ") for name in NAMES)
+    (tmp_path / "allclasses.txt").write_text("\n".join([*NAMES[:5], "beaver"]))
+    with refused("allclasses.txt has 1 names that stand twice: beaver"):
+        read(tmp_path)
+
+
 def test_list_of_names_in_another_encoding(tmp_path, toy, refused):
     del toy.table["allclasses_names"]
     toy.write(tmp_path)

@@ -120,7 +120,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _single(value: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # becomes Inf, which is found and named later
+    with np.errstate(over="ignore"):  # becomes Inf, which is refused by name later
         return np.ascontiguousarray(value, dtype=np.float32)
 
 

@@ -20,4 +20,4 @@ def _read(name: str, settings: Settings) -> ClassSet:
     return read_prepared(name, settings.folder, settings.features, settings.semantics or "att", settings.split)
 
 
-SOURCE = Source("xlsa17", "MATLAB files of CUB, AWA1, AWA2, SUN, APY, or of your own set in their form", _claims, _read)
+SOURCE = Source("xlsa17", "MATLAB files of CUB, AWA1, AWA2, SUN, APY, or of any set in their form", _claims, _read)
