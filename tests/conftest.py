@@ -6,11 +6,16 @@ import os
 import tempfile
 from pathlib import Path
 
+from tests.waiting import HUNG
+
 # Eight virtual devices in a loop on two cores deadlock in a rendezvous unless XLA gets threads enough.
 os.environ.setdefault("NPROC", "32")
 # Most of the time goes into compiling small programs once: LLVM does not optimise them here. `.ci/run` repeats what
 # compares bits with the programs that users run.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# A device that waits 40 s for another ends the program, unless it is told otherwise: a busy machine needs longer.
+if "collective_call_terminate" not in os.environ["XLA_FLAGS"]:
+    os.environ["XLA_FLAGS"] += f" --xla_cpu_collective_call_terminate_timeout_seconds={HUNG:.0f}"
 _PREPARED = tempfile.TemporaryDirectory(prefix="demjax-tests-")
 os.environ["TFDS_DATA_DIR"] = _PREPARED.name  # nothing goes to the home folder
 tempfile.tempdir = os.environ["TMPDIR"] = _PREPARED.name  # TFDS leaves an empty folder for every builder

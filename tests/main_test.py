@@ -10,6 +10,7 @@ import pytest
 
 from demjax.checks import UserError
 from demjax.main import _config_path, _flag_mistake
+from tests.waiting import HUNG
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 def demjax(*args, cwd=ROOT, module="demjax.main"):
     command = [sys.executable, "-m", module, *map(str, args)]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=HUNG)
 
 
 def test_first_command_and_again(tmp_path):
@@ -89,7 +90,7 @@ def mistakes(tmp_path_factory):
         commands.append([*args, *([] if named else [f"--workdir={folder}/{number}/new"])])
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", FORKS, json.dumps(commands)]
-    ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200)
+    ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=HUNG)
     assert ran.returncode == 0, ran.stderr
     return folder, [json.loads(line) for line in ran.stdout.splitlines()]
 

@@ -12,8 +12,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from demjax.checks import UserError
-from demjax.data import load
-from demjax.data.sources import planted, xlsa17
+from demjax.data import load, synthetic, xlsa17
+from tests.waiting import HUNG
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,9 +69,8 @@ def test_tensorflow_is_not_even_asked_for(toy, tmp_path):
         assert importlib.util.find_spec("tensorflow").origin.startswith({str(tmp_path)!r})
     """
     environment = os.environ | {"TFDS_DATA_DIR": str(tmp_path / "tfds"), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], env=environment, capture_output=True, text=True, timeout=120
-    )
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HUNG)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "tfds" / "xlsa17").is_dir()
 

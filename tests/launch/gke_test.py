@@ -3,11 +3,12 @@
 import copy
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.waiting import HUNG, wait_until
 
 from .manifests import wrong_with_jobset
 
@@ -175,11 +176,10 @@ def test_a_pod_passes_sigterm_on(stand_in, tmp_path):
     plan = f'trap \'sleep 0.3; touch "{saved}"; exit 0\' TERM; touch "{up}"; while :; do sleep 0.05; done'
     env = {"PATH": "/usr/bin:/bin", "PYTHON": stand_in("python", plan)}
     process = subprocess.Popen([GKE / "process.sh", f"--workdir={tmp_path}"], env=env)
-    while not up.exists():
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_until(lambda: up.exists() or process.poll() is not None, "the start of Python")
+    assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 75 and saved.exists()
+    assert process.wait(timeout=HUNG) == 75 and saved.exists()
 
 
 def test_a_pod_needs_a_workdir():

@@ -6,10 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import HUNG, wait_until
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "local.sh"
 SAVES = "trap 'echo saved $id; exit 0' TERM; echo TERM >> told-$id; touch up-$id; while :; do sleep 0.05; done"
@@ -53,17 +54,16 @@ def run(tmp_path):
 
 
 def wait_for(*files):
-    end = time.monotonic() + 30
-    while not all(f.exists() for f in files):
-        assert time.monotonic() < end, "the processes do not begin"
-        time.sleep(0.02)
+    wait_until(lambda: all(f.exists() for f in files), "the processes do not begin")
 
 
 def none_left(folder):
-    for file in folder.glob("pid-*"):
+    """There were processes, and all are gone."""
+    begun = [int(file.read_text()) for file in folder.glob("pid-*")]
+    for process in begun:
         with pytest.raises(ProcessLookupError):
-            os.kill(int(file.read_text()), 0)
-    return True
+            os.kill(process, 0)
+    return bool(begun)
 
 
 def test_every_process_knows_its_place(run, tmp_path):
@@ -85,29 +85,32 @@ def test_without_devices_the_environment_is_left_alone(run, tmp_path):
 
 
 def test_one_dies_and_the_others_are_ended(run, tmp_path):
-    begun = time.monotonic()
     process = run([DEAF, "echo lost my way; exit 3", DEAF], "--grace=1")
-    _, err = process.communicate(timeout=15)
-    assert process.returncode == 3 and none_left(tmp_path) and time.monotonic() - begun < 15
+    _, err = process.communicate(timeout=HUNG)
+    assert process.returncode == 3 and none_left(tmp_path)
     assert "process 1 ended with status 3" in err and "the others get 1 s" in err and "lost my way" in err
     assert "2 still there after 1 s: killed" in err
 
 
 def test_the_others_may_end_by_themselves(run, tmp_path):
-    process = run(["sleep 0.5; exit 1", "exit 4"], "--grace=60")
-    _, err = process.communicate(timeout=15)
+    """Process 0 ends once the script has told of the end of process 1."""
+    ends_second = 'until grep -q "process 1 ended" told; do sleep 0.05; done; exit 1'
+    with (tmp_path / "told").open("w") as told:
+        process = run([ends_second, "exit 4"], f"--grace={HUNG:.0f}", stderr=told)
+        process.communicate(timeout=HUNG)
+    err = (tmp_path / "told").read_text()
     assert process.returncode == 4 and "killed" not in err and "process 0 ended with status 1" in err
 
 
 def test_the_echo_of_a_failure_is_not_the_failure(run):
     process = run(["exit 75", "sleep 0.4; echo why; exit 137", "exit 75"])
-    _, err = process.communicate(timeout=15)
+    _, err = process.communicate(timeout=HUNG)
     assert process.returncode == 137 and "why" in err
-    assert run(["exit 75", "exit 75"]).wait(timeout=15) == 75
+    assert run(["exit 75", "exit 75"]).wait(timeout=HUNG) == 75
 
 
 def test_a_late_failure_counts(run):
-    assert run(["exit 0", "sleep 0.3; exit 5"]).wait(timeout=15) == 5
+    assert run(["exit 0", "sleep 0.3; exit 5"]).wait(timeout=HUNG) == 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -115,7 +118,7 @@ def test_signals_reach_every_process(run, tmp_path, number):
     process = run([SAVES] * 3, "--logs=" + str(tmp_path / "logs"))
     wait_for(*(tmp_path / f"up-{i}" for i in range(3)))
     process.send_signal(number)
-    out, err = process.communicate(timeout=15)
+    out, err = process.communicate(timeout=HUNG)
     assert process.returncode == 0 and none_left(tmp_path), err
     assert out == "saved 0\n" and (tmp_path / "logs/process-2.log").read_text() == "saved 2\n"
 
@@ -127,7 +130,7 @@ def test_a_second_signal_kills(run, tmp_path):
     while "asked every process" not in process.stderr.readline():
         pass
     process.terminate()
-    process.communicate(timeout=15)
+    process.communicate(timeout=HUNG)
     assert process.returncode == 128 + signal.SIGKILL and none_left(tmp_path)
 
 
@@ -155,7 +158,7 @@ def test_ctrl_c_of_a_terminal_is_one_sigterm(run, tmp_path):
     os.close(theirs)
     wait_for(tmp_path / "up-0", tmp_path / "up-1")
     os.write(ours, b"\x03")
-    assert process.wait(timeout=15) == 0
+    assert process.wait(timeout=HUNG) == 0
     os.close(ours)
     assert (tmp_path / "told-0").read_text() == "SIGTERM" and none_left(tmp_path)
 

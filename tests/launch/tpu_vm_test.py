@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HUNG, wait_until
+
 SCRIPT = Path(__file__).parents[2] / "launch" / "tpu_vm.sh"
 GOAL = ("--name=cub", "--zone=z", "--poll=0")
 # Answers to `describe` come from the file `states`, one a call, the last one for ever; a worker is a home folder.
@@ -43,7 +45,7 @@ def vm(tmp_path, stand_in, end_of_processes):
         for name in ("python3", "uv"):
             stand_in(name)
         env = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
-        return subprocess.run([SCRIPT, *argv], capture_output=True, text=True, env=env, timeout=30)
+        return subprocess.run([SCRIPT, *argv], capture_output=True, text=True, env=env, timeout=HUNG)
 
     return call
 
@@ -57,8 +59,8 @@ def test_by_hand_from_nothing_to_a_report(vm, tmp_path, calls):
     for command in (("create", "--type=v5litepod-16"), ("setup", "--mount=echo mounted > mounted"), ("run", *flags)):
         done = vm(command[0], *GOAL, *command[1:])
         assert done.returncode == 0, done.stderr
-    while "running" in (done := vm("status", *GOAL)).stdout:
-        pass
+    wait_until(lambda: "running" not in vm("status", *GOAL).stdout, "the end of the run", every=0)
+    done = vm("status", *GOAL)
     assert "READY" in done.stdout and f"finished: {tmp_path}/it's a run/report.json" in done.stdout
     assert (tmp_path / "worker/mounted").exists() and (tmp_path / "worker/demjax/demjax/main.py").exists()
     run = [c for c in calls() if c.startswith("python -m")]

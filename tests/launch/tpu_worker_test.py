@@ -3,10 +3,11 @@
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import HUNG, wait_until
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "tpu_worker.sh"
 RUNS = "trap 'echo saved; exit 0' TERM; echo up; while :; do sleep 0.05; done"
@@ -19,14 +20,15 @@ def worker(tmp_path, stand_in, end_of_processes):
     python = stand_in("python", f'. "{tmp_path}/plan"')
     env = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHON": str(python)}
 
-    def call(*argv, plan=None, stop_seconds=60):
+    def call(*argv, plan=None, stop_seconds=int(HUNG)):
         if plan:
             (tmp_path / "plan").write_text(plan + "\n")
         more = {"STOP_SECONDS": str(stop_seconds)}
-        done = subprocess.run([SCRIPT, *argv], capture_output=True, text=True, env=env | more, timeout=60)
+        done = subprocess.run([SCRIPT, *argv], capture_output=True, text=True, env=env | more, timeout=HUNG)
         # A signal before its trap would end the stand-in, as it would end a Python that is still importing.
-        while plan in (RUNS, DEAF) and "up" not in (tmp_path / "demjax-run/log").read_text().splitlines():
-            time.sleep(0.02)
+        if plan in (RUNS, DEAF):
+            log = tmp_path / "demjax-run/log"
+            wait_until(lambda: "up" in log.read_text().splitlines(), "the start of Python")
         return done
 
     return call
@@ -34,11 +36,9 @@ def worker(tmp_path, stand_in, end_of_processes):
 
 def told(worker, word, *argv):
     """The status, once it is no longer that of a run underway."""
-    for _ in range(200):
-        status = worker("status", *argv).stdout
-        if ": running" not in status or word.startswith("running"):
-            break
-        time.sleep(0.05)
+    if not word.startswith("running"):
+        wait_until(lambda: ": running" not in worker("status", *argv).stdout, word, every=0.05)
+    status = worker("status", *argv).stdout
     assert f": {word}" in status, status
     return status
 

@@ -2,15 +2,14 @@
 
 import contextlib
 import importlib.util
+import os
 import queue
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +17,7 @@ from demjax.processes import Address, cluster, join
 from demjax.processes import watch as watch_module
 from demjax.processes.watch import WELCOME, _accepted
 from tests.processes.launch import finish, mains
+from tests.waiting import HUNG, heard, wait_until
 
 SLURM = dict(
     SLURM_JOB_ID="1", SLURM_STEP_NODELIST="n[1-2]", SLURM_NTASKS="8", SLURM_PROCID="0", SLURM_LOCALID="0"
@@ -80,7 +80,7 @@ def test_alone_nothing_is_said():
 def test_on_without_a_cluster_is_a_mistake():
     """In a process of its own: JAX here has started."""
     argv = [sys.executable, "-m", "demjax.main", "--config=configs/synthetic.py:quick", "--distributed=on"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=HUNG)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "could not be joined" in done.stderr and "--distributed=off" in done.stderr
 
@@ -94,12 +94,13 @@ def accepting(n):
     try:
         yield listener.getsockname(), found
     finally:
-        thread.join(20)
+        thread.join(HUNG)
         for line in found.values():
             line.close()
 
 
-def test_strangers_are_turned_away_and_silent_ones_hold_nobody_up():
+def test_strangers_are_turned_away_and_silent_ones_hold_nobody_up(monkeypatch):
+    monkeypatch.setattr(watch_module, "CONNECT_SECONDS", HUNG)
     with accepting(1) as (where, found), socket.create_connection(where) as silent:
         with socket.create_connection(where) as stranger:
             stranger.sendall(b"GET / HTTP/1.1".ljust(15))
@@ -113,7 +114,9 @@ def test_strangers_are_turned_away_and_silent_ones_hold_nobody_up():
 
 def test_who_does_not_come_in_time_is_not_watched_and_kills_nobody(monkeypatch, capfd):
     """One of two comes, and lives on without the other; process 0 says whom it cannot watch."""
-    monkeypatch.setattr(watch_module, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(watch_module, "CONNECT_SECONDS", HUNG)
+    clock = iter((0.0, 0.0))  # the end is set, the first is waited for; then it is too late for the second
+    monkeypatch.setattr(watch_module, "time", SimpleNamespace(monotonic=lambda: next(clock, HUNG + 1)))
     monkeypatch.setattr(watch_module, "_lines", {})
     monkeypatch.setattr(watch_module, "_listen", lambda *args: None)
     told = queue.Queue()
@@ -124,10 +127,10 @@ def test_who_does_not_come_in_time_is_not_watched_and_kills_nobody(monkeypatch, 
 
     first = threading.Thread(target=watch_module.watch, args=(0, 3, from_first, "127.0.0.1:1"))
     first.start()
-    host, port, token = told.get(timeout=10).split()
+    host, port, token = told.get(timeout=HUNG).split()
     assert host == "127.0.0.1", "on no other interface than the coordinator's"
     lines = watch_module._greeted(host, port, token, 1)
-    first.join(20)
+    first.join(HUNG)
     assert set(watch_module._lines) == {1} and "process 0 cannot watch 2: JAX's heartbeat" in capfd.readouterr().err
     for line in (*lines.values(), *watch_module._lines.values()):
         line.close()
@@ -146,18 +149,15 @@ def test_a_port_that_is_taken(refused):
         join("on", Address(f"127.0.0.1:{taken.getsockname()[1]}", 2, 0))
 
 
-def leaves_to_the_system(process, number):
-    """Whether a signal is neither caught nor ignored, which Python changes as it starts and `join` undoes."""
-    told = Path(f"/proc/{process}/status").read_text()
-    return not any(int(mask, 16) >> (number - 1) & 1 for mask in re.findall(r"Sig(?:Cgt|Ign):\s*(\w+)", told))
-
-
 @pytest.mark.parametrize("asked", (signal.SIGTERM, signal.SIGINT))
 def test_who_waits_for_the_others_can_be_stopped(asked):
+    """Python, which has threads once it imports, catches SIGINT; `join` leaves it to the system again."""
     started = mains(2, "--config=configs/synthetic.py:quick", only=(1,))[0]
-    end = time.monotonic() + 60
-    while time.monotonic() < end and not leaves_to_the_system(started.pid, signal.SIGINT):
-        time.sleep(0.1)
+
+    def joins():
+        return len(os.listdir(f"/proc/{started.pid}/task")) > 1 and not heard(started.pid, signal.SIGINT)
+
+    wait_until(lambda: started.poll() is not None or joins(), "the wait for process 0")
     assert started.poll() is None
     started.send_signal(asked)
     assert finish([started])[0].status == -asked

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.waiting import HUNG
+
 ROOT = Path(__file__).parents[2]
 DEVICES = 8
-SECONDS = 240
 GLOO = ("[Gloo]", "connected peer ranks")  # its threads write lines that may be torn
 
 
@@ -40,13 +41,13 @@ def start(argv, devices, cwd=ROOT, file_bytes=None):
     return process
 
 
-def finish(started, grace=SECONDS):
+def finish(started, grace=HUNG):
     """All have ended; a program that hangs is ended and told of.
 
     With `grace`, those left when one has ended are killed after so many seconds, as launchers do.
     """
     ended, begun, first = [], time.monotonic(), 0.0
-    while grace < SECONDS and any(p.poll() is None for p in started) and time.monotonic() - begun < SECONDS:
+    while grace < HUNG and any(p.poll() is None for p in started) and time.monotonic() - begun < HUNG:
         time.sleep(0.1)
         first = first or (time.monotonic() if any(p.poll() is not None for p in started) else 0.0)
         if first and time.monotonic() - first > grace:
@@ -54,7 +55,7 @@ def finish(started, grace=SECONDS):
                 process.kill()
     try:
         for process in started:
-            out, err = process.communicate(timeout=SECONDS)
+            out, err = process.communicate(timeout=HUNG)
             told = "\n".join(line for line in err.splitlines() if not any(part in line for part in GLOO))
             ended.append(Ended(process.returncode, out, told))
     finally:

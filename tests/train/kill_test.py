@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HUNG, heard
+
 ROOT = Path(__file__).parents[2]
 EPOCHS = 30
 COMMAND = [
@@ -19,14 +21,42 @@ COMMAND = [
 ]  # fmt: skip
 
 
-def start(workdir):
-    command = [*COMMAND, f"--workdir={workdir}"]
+# demjax.main, which gets a signal so many seconds after its start, or after the line of its n-th epoch. It comes from
+# within: from elsewhere it might come when the run has reached its end.
+TIMED = """
+import os, runpy, sys, threading, time
+number, lines, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+def fall_due():
+    threading.Thread(target=lambda: (time.sleep(seconds), os.kill(os.getpid(), number)), daemon=True).start()
+class Told:
+    def __init__(self, out):
+        self.out, self.left = out, lines
+    def __getattr__(self, name):
+        return getattr(self.out, name)
+    def write(self, text):
+        done = self.out.write(text)
+        if text.startswith("epoch "):
+            self.left -= 1
+            if self.left == 0:
+                fall_due() if seconds else os.kill(os.getpid(), number)
+        return done
+if not lines:
+    fall_due()
+sys.stdout, sys.argv = Told(sys.stdout), sys.argv[3:]
+runpy.run_module("demjax.main", run_name="__main__")
+"""
+
+
+def start(workdir, *timed):
+    """`timed`: a signal, the number of epochs told before it, seconds."""
+    program = [sys.executable, "-c", TIMED, *map(str, timed)] if timed else COMMAND[:3]
+    command = [*program, *COMMAND[3:], f"--workdir={workdir}"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(workdir):
     process = start(workdir)
-    told, _ = process.communicate(timeout=300)
+    told, _ = process.communicate(timeout=HUNG)
     assert process.returncode == 0, told
     return told
 
@@ -36,11 +66,12 @@ def epochs_saved(workdir):
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
 
 
-def wait_for_training(process, workdir):
-    """Until this session has written something: a kill during start-up is easy to survive."""
-    before, deadline = epochs_saved(workdir), time.time() + 120
-    while epochs_saved(workdir) == before and process.poll() is None and time.time() < deadline:
-        time.sleep(0.01)
+def stopped(workdir, epochs):
+    """What a run told that got SIGTERM after so many epochs."""
+    process = start(workdir, int(signal.SIGTERM), epochs, 0)
+    told, _ = process.communicate(timeout=HUNG)
+    assert process.returncode == 0, told
+    return told
 
 
 def final_leaves(workdir):
@@ -67,14 +98,11 @@ def assert_same_end(workdir, uninterrupted):
 def kill_often(workdir, kills, seed):
     rng, midway = random.Random(seed), 0
     for _ in range(kills):
-        process = start(workdir)
-        if rng.random() < 0.8:
-            wait_for_training(process, workdir)
-            time.sleep(rng.uniform(0, 0.15))
+        if rng.random() < 0.8:  # a kill during start-up is easy to survive
+            process = start(workdir, int(signal.SIGKILL), 2, rng.uniform(0, 0.15))
         else:
-            time.sleep(rng.uniform(0, 3))  # imports, data, compilation, restore
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+            process = start(workdir, int(signal.SIGKILL), 0, rng.uniform(0, 3))  # imports, data, compilation, restore
+        process.communicate(timeout=HUNG)
         midway += epochs_saved(workdir)[-1:] < [EPOCHS]
     return midway
 
@@ -93,11 +121,7 @@ def test_killed_twenty_times(tmp_path, uninterrupted):
 
 
 def test_sigterm_saves_and_exits_zero(tmp_path, uninterrupted):
-    process = start(tmp_path)
-    wait_for_training(process, tmp_path)
-    process.send_signal(signal.SIGTERM)
-    told, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, told
+    told = stopped(tmp_path, epochs=2)
     assert "stopped by SIGTERM after epoch" in told and "resumes" in told
     assert not (tmp_path / "report.json").exists()
     reached = epochs_saved(tmp_path)[-1]
@@ -111,21 +135,18 @@ def test_sigterm_at_any_moment_exits_zero(tmp_path, uninterrupted):
     for wait in (0.3, 1, 2, 3, 3.5, 4, 4.5):
         process = start(tmp_path)
         time.sleep(wait)
-        process.send_signal(signal.SIGTERM)
-        told, _ = process.communicate(timeout=60)
         # Before Python has run the first lines of main nothing can answer, and nothing is lost.
-        assert process.returncode in (0, -signal.SIGTERM if wait < 1 else 0), told
+        answers = process.poll() is not None or heard(process.pid, signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        told, _ = process.communicate(timeout=HUNG)
+        assert process.returncode == 0 or (process.returncode == -signal.SIGTERM and not answers), told
     finish(tmp_path)
     assert_same_end(tmp_path, uninterrupted)
 
 
 def test_flipped_byte_in_the_newest_checkpoint(tmp_path, uninterrupted):
     """Falls back loudly, then ends where a run from the older checkpoint ends."""
-    process = start(tmp_path)
-    while len(epochs_saved(tmp_path)) < 3 and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    stopped(tmp_path, epochs=4)
     newest = tmp_path / "checkpoints" / str(epochs_saved(tmp_path)[-1])
     largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     content = bytearray(largest.read_bytes())
@@ -139,15 +160,12 @@ def test_flipped_byte_in_the_newest_checkpoint(tmp_path, uninterrupted):
 
 def test_disk_full_while_saving(tmp_path, uninterrupted):
     """No file may grow beyond 60 kB, a tenth of a checkpoint: one line is told, older steps stay good."""
-    process = start(tmp_path)
-    wait_for_training(process, tmp_path)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    stopped(tmp_path, epochs=2)
     before = epochs_saved(tmp_path)
     limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); "
     limited += "sys.argv = sys.argv[1:]; runpy.run_module('demjax.main', run_name='__main__')"
     command = [sys.executable, "-c", limited, *COMMAND[2:], f"--workdir={tmp_path}"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HUNG)
     assert result.returncode == 1, result.stdout + result.stderr
     errors = [line for line in result.stderr.splitlines() if line.startswith("demjax: error:")]
     assert len(errors) == 1 and "Traceback" not in result.stderr, result.stderr

@@ -8,12 +8,13 @@ import pytest
 
 from demjax.train.run import check_deterministic
 from demjax.train.trace import Trace
+from tests.waiting import HUNG
 
 
 def test_both_from_the_command_line(tmp_path):
     argv = [sys.executable, "-m", "demjax.main", "--config=configs/synthetic.py:quick", f"--workdir={tmp_path}/run"]
     argv += [f"--config.profile={tmp_path}/trace", "--config.deterministic=True", "--config.log.tensorboard=False"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=HUNG)
     assert done.returncode == 0, done.stderr
     assert f"profile of calls 2 to 3: {tmp_path}/trace" in done.stdout
     assert any(file.stat().st_size > 0 for file in (tmp_path / "trace").rglob("*.xplane.pb"))

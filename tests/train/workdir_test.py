@@ -6,6 +6,7 @@ import pytest
 from demjax.checks import UserError
 from demjax.train.config import default_config
 from demjax.train.workdir import claim, open_workdir, write_json
+from tests.waiting import HUNG
 
 
 def changed(**changes):
@@ -47,7 +48,7 @@ def test_somebody_elses_checkpoints_are_left_alone(tmp_path):
 def _hold(folder, ready, done):
     with open_workdir(folder):
         ready.set()
-        done.wait(30)
+        done.wait(HUNG)
 
 
 def test_the_lock_is_between_processes_and_dies_with_its_holder(tmp_path):
@@ -55,7 +56,7 @@ def test_the_lock_is_between_processes_and_dies_with_its_holder(tmp_path):
     ready, done = context.Event(), context.Event()
     holder = context.Process(target=_hold, args=(tmp_path, ready, done))
     holder.start()
-    assert ready.wait(60)
+    assert ready.wait(HUNG)
     with pytest.raises(UserError, match=f"in use by another run .process {holder.pid} on"):
         with open_workdir(tmp_path):
             pass
@@ -67,6 +68,6 @@ def test_the_lock_is_between_processes_and_dies_with_its_holder(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     write_json(tmp_path / "x.json", {"a": 1})
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"a": float("nan")})  # strict JSON has no NaN
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
