@@ -86,26 +86,29 @@ def test_restores_onto_other_devices(folder, n_devices):
 
 
 def test_any_flipped_byte_is_harmless(folder):
-    """Wherever in the newest step one byte turns, the state restored is one that was written, unchanged."""
+    """In whatever file of the newest step one byte turns, the state restored is one that was written, unchanged.
+
+    One byte of every file: Orbax draws their names and half of them say nothing that is needed.
+    """
     rng = random.Random(0)
-    pristine = {f: f.read_bytes() for f in (folder / "3").rglob("*") if f.is_file()}
-    places = [f for f, content in pristine.items() if content]
-    sizes = [f.stat().st_size for f in places]
-    fell_back = 0
-    for _ in range(12):
-        (file,) = rng.choices(places, sizes)
-        flip(file, rng.randrange(file.stat().st_size))
+    pristine = {f: f.read_bytes() for f in sorted((folder / "3").rglob("*")) if f.is_file()}
+    needed = {folder / "3/meta/metadata", folder / "3/state/manifest.ocdbt", *(folder / "3/state/d").iterdir()}
+    fell_back = set()
+    for file in pristine:
+        place = rng.randrange(len(pristine[file]))
+        flip(file, place)
         restored, said = restore(folder)
-        assert restored.step in (2, 3)
+        told = f"byte {place} of {file}"
+        assert restored.step in (2, 3), told
         assert_equal(restored.state, state_of(restored.step))
-        assert restored.meta == {"seconds": restored.step / 2}
+        assert restored.meta == {"seconds": restored.step / 2}, told
         if restored.step == 2:
-            fell_back += 1
-            assert len(said) == 1 and "checkpoint 3 is damaged" in said[0] and "\n" not in said[0]
+            fell_back.add(file)
+            assert len(said) == 1 and "checkpoint 3 is damaged" in said[0] and "\n" not in said[0], told
         for path, content in pristine.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-    assert fell_back >= 3
+    assert len(needed) > 2 and needed <= fell_back, needed - fell_back
 
 
 def test_flipped_parameter_bytes_are_caught_by_digest(folder):
