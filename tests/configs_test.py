@@ -1,10 +1,13 @@
 """Every config: its `:quick` runs, and `:released` holds the constants of the released scripts."""
 
+import ast
+import inspect
 from pathlib import Path
 
 import pytest
 
 from demjax.checks import UserError
+from demjax.tasks import TASKS, settings_of
 from demjax.train.config import check_config, config_hash, default_config, flatten
 from demjax.train.loop import train_and_evaluate
 from demjax.train.run import build
@@ -91,9 +94,105 @@ def test_unknown_and_missing_keys():
         build(config)
 
 
+# Whoever takes all settings of a section as keyword arguments; those of `task` are made from them (`settings_of`).
+TAKERS = {"data": "load", "data.planted": "plant", "optimizer": "make_optimizer"}
+
+
+def loaded(tree):
+    """Names of variables that are read."""
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+
+
+def pairs(target, value):
+    """(name, expression) of an assignment, also of several at once."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        return [pair for t, v in zip(target.elts, value.elts, strict=True) for pair in pairs(t, v)]
+    return [(target.id, value)] if isinstance(target, ast.Name) else []
+
+
+def last_name(node, short):
+    """`train` of `run.config.train`, and of a variable that stands for it."""
+    if isinstance(node, ast.Name):
+        return short.get(node.id, node.id)
+    return node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def settings_read(sources):
+    """{"config.seed", "train.epochs", ...}: the last two names of all attributes read, and what the TAKERS make use of.
+
+    A file that makes the default config is left out: it names every setting.
+    """
+    read, takes, taken = set(), {}, set()
+    for source in sources:
+        tree = ast.parse(source)
+        functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+        if any(f.name == "default_config" for f in functions):
+            continue
+        for f in functions:
+            assigned = [n for n in ast.walk(f) if isinstance(n, ast.Assign)]
+            named = [pair for n in assigned for target in n.targets for pair in pairs(target, n.value)]
+            short = {name: value.attr for name, value in named if isinstance(value, ast.Attribute)}
+            for n in ast.walk(f):
+                if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load):
+                    read.add(f"{last_name(n.value, short)}.{n.attr}")
+                if isinstance(n, ast.Call):
+                    given = [ast.unparse(k.value) for k in n.keywords if k.arg is None]
+                    names = {last_name(part, short) for k in n.keywords for part in ast.walk(k.value)}
+                    taken |= {(last_name(n.func, {}), name) for name in names if given}
+            if f.name in TAKERS.values():
+                arguments = {a.arg for a in (*f.args.args, *f.args.kwonlyargs)}
+                takes.setdefault(f.name, set()).update(arguments & loaded(f))
+    for section, taker in TAKERS.items():
+        if (taker, section.rpartition(".")[2]) in taken:
+            read |= {f"{section}.{key}" for key in takes.get(taker, ())}
+    return read
+
+
+def unread(settings, sources):
+    """Settings, but those of the task, that no file makes use of."""
+    read = settings_read(sources)
+    return [k for k in settings if not k.startswith("task.") and (k if "." in k else f"config.{k}") not in read]
+
+
+PACKAGE = [f.read_text() for f in (Path(__file__).parents[1] / "demjax").rglob("*.py")]
+
+
 def test_every_setting_is_read_somewhere():
-    """A setting nobody reads is a lie: each is mentioned in the package outside config.py."""
-    package = Path(__file__).parents[1] / "demjax"
-    text = "".join(f.read_text() for f in package.rglob("*.py") if f.name != "config.py")
-    for key in flatten(default_config()):
-        assert key.rpartition(".")[2] in text, key
+    """A setting nobody reads is a lie."""
+    assert unread(flatten(default_config()), PACKAGE) == []
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_setting_of_a_task_is_read_by_the_task(name):
+    (task,) = ast.parse(inspect.getsource(TASKS[name])).body
+    assert settings_of(name) and settings_of(name).keys() <= loaded(task)
+
+
+READER = """
+def make_optimizer(*, rate, idle=0):
+    return rate
+
+def run(config):
+    mesh, given = 1, config.evaluate
+    config.train.batch = 3
+    return config.seed, config.train.epochs, given.every, make_optimizer(steps=1, **config.optimizer.to_dict())
+"""
+
+
+@pytest.mark.parametrize(
+    ("use", "without", "missed"),
+    [
+        ("", "", []),
+        ("config.seed", "1", ["seed"]),
+        ("train.epochs", "train.others", ["train.epochs"]),
+        ("given.every", "other.every", ["evaluate.every"]),
+        ("config.evaluate", "config.select", ["evaluate.every"]),
+        ("return rate", "return 1", ["optimizer.rate"]),
+        ("**config.optimizer.to_dict()", "rate=1", ["optimizer.rate"]),
+    ],
+)
+def test_the_test_can_fail(use, without, missed):
+    """What is only set, and an argument that is only taken, are not read; nor is a use that was deleted."""
+    used = ["seed", "train.epochs", "evaluate.every", "optimizer.rate"]
+    idle = ["train.batch", "optimizer.idle", "train.never"]
+    assert sorted(unread(used + idle, [READER.replace(use, without)])) == sorted(missed + idle)
