@@ -43,7 +43,7 @@ def class_counts(
     if not isinstance(truth, jax.core.Tracer):
         refuse_foreign_ids(np.asarray(truth), kept_rows(mask, len(truth)), n_classes)
     weight = jnp.ones(truth.shape, jnp.float32) if mask is None else mask.astype(jnp.float32)
-    hit = weight * (predicted == truth)
+    hit = weight * (predicted == truth).astype(jnp.float32)
     zeros = jnp.zeros(n_classes, jnp.float32)  # exact up to 2^24 images a class
     place = jnp.where(truth < 0, n_classes, truth)  # a negative index would count from the end
     return ClassCounts(*(zeros.at[place].add(x, mode="drop") for x in (hit, weight)))

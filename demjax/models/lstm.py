@@ -43,7 +43,7 @@ class LSTM(nnx.Module):
     def __call__(self, x: Array, real: Bool[Array, "b t"], reverse: bool = False) -> Float[Array, "b u"]:
         """`real` is False where a sentence has ended: there the state stays as it is."""
         recurrent: Any = self.recurrent  # its bias is never None
-        bias = recurrent.bias[...] + self.forget_bias * (jnp.arange(4 * self.n_units) // self.n_units == 1)
+        bias = recurrent.bias[...] + jnp.where(jnp.arange(4 * self.n_units) // self.n_units == 1, self.forget_bias, 0.0)
         if isinstance(self.inputs, OneHotConvolution):  # a row of the table at each step: never [b, t, 4 u] in memory
             rows, ids = self.inputs.table() + bias[None], x.T.astype(jnp.int32)
         else:
