@@ -53,7 +53,7 @@ def test_several_components_are_several_vectors_per_image():
 @pytest.mark.parametrize("setting", [dict(margin=0.0), dict(features_scale="uni"), dict(semantics_scale="uni")])
 def test_bad_settings(setting):
     for build in (sje, devise, ale, latem):
-        with pytest.raises(UserError):
+        with pytest.raises(UserError, match="margin|scale"):
             build(DATA, **setting)
     with pytest.raises(UserError, match="task.components is 0"):
         latem(DATA, components=0)

@@ -200,4 +200,6 @@ def test_sets_are_read_once_for_all_settings(tmp_path, monkeypatch):
     read, load_one = [], run.load
     monkeypatch.setattr(run, "load", lambda **given: read.append(given["fold"]) or load_one(**given))
     select(tiny(**{"select.grid": (("task.l2", (0.1, 1.0)),)}), tmp_path, say=lambda line: None)
-    assert read == ["val"] and run._kept is None
+    assert read == ["val"]
+    run.build(tiny())
+    assert len(read) == 2, "and kept no longer"
