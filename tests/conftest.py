@@ -1,6 +1,7 @@
 """Settings stricter than those of a run: they must stand before JAX starts and before demjax is imported."""
 
 import contextlib
+import functools
 import importlib.util
 import os
 import tempfile
@@ -28,6 +29,29 @@ import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+import optax  # noqa: E402
+
+
+def _promoting(make):
+    """As `make`, but its update may mix types: optax multiplies rates with step numbers, which are integers."""
+
+    @functools.wraps(make)
+    def made(*args, **kwargs):
+        whole = make(*args, **kwargs)
+
+        def update(*args, **kwargs):
+            with jax.numpy_dtype_promotion("standard"):
+                return whole.update(*args, **kwargs)
+
+        return whole._replace(update=update)
+
+    return made
+
+
+for _name in ("adam", "adamw", "sgd", "rmsprop"):
+    setattr(optax, _name, _promoting(getattr(optax, _name)))
 
 from jaxtyping import install_import_hook  # noqa: E402
 
