@@ -10,9 +10,10 @@ Axis letters, the same in every shape annotation and docstring:
 Rooms, from the ground up; imports only go down (tests/floors_test.py):
 
     0  mesh, checks, progress           devices; errors a person can act on; how far it is
-    1  models, losses, search, hubness, metrics    pure functions on arrays
+    1  models, losses, search, metrics  pure functions on arrays
        processes                        several processes as one program
-    2  data, reduction                  the outside world becomes checked arrays; hub corrections fitted by searching
+    2  data                             the outside world becomes checked arrays
+       hubness                          statistics of neighbours, and corrections that are fitted by searching
     3  tasks                            one readable file per paper
     4  train                            runs any task, names none
     5  main, tables, encode, hubness.__main__   the command lines

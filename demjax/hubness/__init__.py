@@ -1,6 +1,7 @@
 """Hubness: how unevenly a gallery is found, and corrections that even it out.
 
-This room receives neighbour ids and statistics; it does not search. `demjax.reduction` fits a correction by searching.
+The statistics and the corrections receive neighbour ids and scores and do not search; `fit` searches a bank of
+reference queries for what a correction needs.
 """
 
 from demjax.hubness.correction import Correction as Correction
@@ -9,6 +10,8 @@ from demjax.hubness.distance import local_scaling as local_scaling
 from demjax.hubness.distance import mutual_proximity_empirical as mutual_proximity_empirical
 from demjax.hubness.distance import mutual_proximity_gaussian as mutual_proximity_gaussian
 from demjax.hubness.distance import nicdm as nicdm
+from demjax.hubness.fit import SEVERAL as SEVERAL
+from demjax.hubness.fit import fit as fit
 from demjax.hubness.methods import CORRECTIONS as CORRECTIONS
 from demjax.hubness.methods import Method as Method
 from demjax.hubness.similarity import csls as csls

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from demjax.checks import UserError, choose, in_range
-from demjax.hubness import CORRECTIONS, arguments, k_occurrence, measures
+from demjax.hubness import CORRECTIONS, arguments, fit, k_occurrence, measures
 from demjax.hubness.picture import draw, largest
 from demjax.train.door import exit_status
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
 
 def _check(given: argparse.Namespace, gallery: Any, bank: Any) -> None:
     """Mistakes that would show only after the first search."""
-    from demjax import reduction
+    from demjax.hubness.fit import check_bank
     from demjax.search import PRECISIONS
 
     choose("--precision", given.precision, PRECISIONS)
@@ -65,7 +65,7 @@ def _check(given: argparse.Namespace, gallery: Any, bank: Any) -> None:
     if given.bank and not given.correct:
         raise UserError("--bank without --correct: name the correction it is for")
     if bank is not None:
-        reduction.check_bank(bank, gallery)
+        check_bank(bank, gallery)
     in_range("--correct-k", 1 if given.correct_k is None else given.correct_k, 1)
     in_range("--alpha", given.alpha, 0)
     in_range("--beta", given.beta, 0, open_low=True)
@@ -94,14 +94,14 @@ def _score(given: argparse.Namespace) -> str:
 
 def _count(queries: Any, gallery: Any, given: argparse.Namespace, score: str, bank: Any, correct: bool) -> np.ndarray:
     """N_k of the search, corrected or not."""
-    from demjax import processes, reduction
+    from demjax import processes
     from demjax.mesh import data_mesh
     from demjax.search import nearest
 
     mesh, square, first = data_mesh(), given.gallery is None, processes.is_first()
     correction = None
     if correct:
-        correction = reduction.fit(
+        correction = fit(
             given.correct,
             queries,
             gallery,

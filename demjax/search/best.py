@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from demjax.search import encode
+from demjax.search import operands
 from demjax.search.problem import Problem
 from demjax.search.sweep import Kernel, Recipe, sweep
 from demjax.search.tiles import Tiling
@@ -23,8 +23,8 @@ class Best(NamedTuple):
 
 
 def keep_best(
-    q: encode.Queries,
-    g: encode.Gallery,
+    q: operands.QueryTile,
+    g: operands.GalleryTile,
     first_row: jax.Array,
     before: Best | None,
     *,
@@ -35,12 +35,12 @@ def keep_best(
     apply: Callable | None,
 ) -> Best:
     """One tile. With `exclude_self` the last field of the queries is their own gallery row."""
-    s = encode.product(q.operands, g.operands, vectors)
+    s = operands.product(q.operands, g.operands, vectors)
     if apply:
-        s = encode.natural(s, q.square, q.scales, score, vectors > 1)
+        s = operands.to_scores(s, q.square, q.scales, score, vectors > 1)
         s = jnp.where(g.valid[None], apply(s, q.fields[: len(q.fields) - exclude_self], g.fields), -jnp.inf)
     if exclude_self:
-        s = encode.hide_self(s, q.fields[-1], first_row)
+        s = operands.hide_excluded(s, q.fields[-1], first_row)
     scores, at = candidates(s, min(k, s.shape[1]))
     ids = first_row + at
     if before is not None:  # what came before has lower ids: first, for the ties
@@ -79,9 +79,9 @@ def find_best(
       context: what the encoders need.
       apply, q_fields, g_fields: a correction of scores.
     """
-    own = () if problem.own is None else (problem.own,)
+    own = () if problem.excluded is None else (problem.excluded,)
     static = dict(k=k, vectors=problem.vectors, score=problem.score, exclude_self=bool(own), apply=apply)
     sides = (problem.queries, *q_fields, *own), (problem.gallery, *g_fields)
     step = Kernel(keep_best, tuple(static.items()))
-    carries = sweep(cut, *sides, recipe(step), context, problem.told("searching"))
+    carries = sweep(cut, *sides, recipe(step), context, problem.progress_line("searching"))
     return [_join(found, k, 1 if cut.by_queries else cut.mesh.size) for found in carries]

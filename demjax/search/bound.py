@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from demjax.search import encode
+from demjax.search import operands
 from demjax.search.inputs import Rows
 
 UNIT = {"bfloat16": 1.0, "float16": 2.0**12, "float32": 1.0}  # brings the biases into the range of float16
@@ -60,7 +60,7 @@ def _norm(x: jax.Array) -> jax.Array:
 def split(rows: jax.Array, scale: Rows, centre: Rows, score: str, dtype: str) -> Parts:
     """Splits rows into a low-precision part and bounds on what is left."""
     d = rows.shape[-1]
-    x = encode.unit(rows) if score == "cosine" else rows * scale
+    x = operands.unit(rows) if score == "cosine" else rows * scale
     x = x - centre[None]
     lo = x.astype(dtype)
     length = _norm(x)
@@ -70,29 +70,29 @@ def split(rows: jax.Array, scale: Rows, centre: Rows, score: str, dtype: str) ->
     return Parts(x, lo, length + placing, _norm(back), _norm(x - back) + placing, placing)
 
 
-def _up(v: jax.Array, dtype: str) -> jax.Array:
+def _rounded_up(v: jax.Array, dtype: str) -> jax.Array:
     """v in `dtype`, not less than v."""
     info = jnp.finfo(dtype)
     least = max(TINY, 2 * float(info.tiny) * float(info.eps))  # float16 is coarse near zero
     return (v + jnp.abs(v) * (4 * float(info.eps)) + least).astype(dtype)
 
 
-def _thrice(v: jax.Array, dtype: str) -> list[jax.Array]:
+def _three_columns(v: jax.Array, dtype: str) -> list[jax.Array]:
     """Columns of `dtype` that, times UNIT, 1 and 1, add up to v or very little more."""
     first = (v / UNIT[dtype]).astype(dtype)
     v = v - first.astype(jnp.float32) * UNIT[dtype]
     second = v.astype(dtype)
-    return [first, second, _up(v - second.astype(jnp.float32), dtype)]
+    return [first, second, _rounded_up(v - second.astype(jnp.float32), dtype)]
 
 
-def _units(like: jax.Array) -> list[jax.Array]:
-    """The partners of `_thrice`."""
+def _three_units(like: jax.Array) -> list[jax.Array]:
+    """The partners of `_three_columns`."""
     return [jnp.full_like(like[:, 0], unit) for unit in (UNIT[like.dtype.name], 1.0, 1.0)]
 
 
-def queries(
+def query_operands(
     rows: jax.Array, fields: tuple, context: Context, *, score: str, dtype: str, several: bool
-) -> encode.Queries:
+) -> operands.QueryTile:
     """Operands of a query tile. `several` vectors per query need scores that compare across vectors."""
     flat = rows.reshape(-1, rows.shape[-1])
     part = split(flat, context.scales[0], context.q_centre, score, dtype)
@@ -102,14 +102,14 @@ def queries(
         square = jnp.sum(part.x**2, axis=-1) / 2
         own = -square * (1 - 4 * error)
     # The error of the sum is that of its largest terms: |lo_q| |lo_p| here, the bias with the gallery.
-    rounding = _up(part.delta + 2 * error * part.lo_length, dtype)
-    columns = [*_units(part.lo), rounding, _up(part.length, dtype), *_thrice(own, dtype)]
-    return encode.Queries(_beside(part.lo, columns), part.length, jnp.zeros((rows.shape[0], 2)), fields)
+    rounding = _rounded_up(part.delta + 2 * error * part.lo_length, dtype)
+    columns = [*_three_units(part.lo), rounding, _rounded_up(part.length, dtype), *_three_columns(own, dtype)]
+    return operands.QueryTile(_with_columns(part.lo, columns), part.length, jnp.zeros((rows.shape[0], 2)), fields)
 
 
-def gallery(
+def gallery_operands(
     rows: jax.Array, fields: tuple, valid: jax.Array, context: Context, *, score: str, dtype: str
-) -> encode.Gallery:
+) -> operands.GalleryTile:
     """Operands of a gallery tile."""
     part = split(rows, context.scales[1], context.g_centre, score, dtype)
     error = slack(rows.shape[1])
@@ -121,9 +121,14 @@ def gallery(
         bias = jnp.matmul(part.x, context.q_centre, precision=jax.lax.Precision.HIGHEST)
         bias = bias + away * (part.placing + error * part.length) + 4 * error * jnp.abs(bias)
     bias = jnp.where(valid, bias + TINY, NEVER[dtype])
-    columns = [*_thrice(bias, dtype), _up(part.lo_length, dtype), _up(part.delta, dtype), *_units(part.lo)]
-    return encode.Gallery(_beside(part.lo, columns), valid, fields)
+    columns = [
+        *_three_columns(bias, dtype),
+        _rounded_up(part.lo_length, dtype),
+        _rounded_up(part.delta, dtype),
+        *_three_units(part.lo),
+    ]
+    return operands.GalleryTile(_with_columns(part.lo, columns), valid, fields)
 
 
-def _beside(x: jax.Array, columns: list[jax.Array]) -> jax.Array:
+def _with_columns(x: jax.Array, columns: list[jax.Array]) -> jax.Array:
     return jnp.concatenate([x, jnp.stack(columns, axis=1)], axis=1)

@@ -45,11 +45,11 @@ def certified(problem: Problem, k: int) -> Found:
     left = np.flatnonzero(~proved)
     ways = {low: int(proved.sum()), "float32": 0, "float64": 0}
     if len(left):
-        ids[left], scores[left], proved = _attempt(problem.some(left), context, k, 4 * candidates, "float32")
+        ids[left], scores[left], proved = _attempt(problem.subset(left), context, k, 4 * candidates, "float32")
         ways["float32"] = int(proved.sum())
         left = left[~proved]
     if len(left):
-        ids[left], scores[left] = _exact(problem.some(left), k)
+        ids[left], scores[left] = _exact(problem.subset(left), k)
         ways["float64"] = len(left)
     return Found(ids, scores, ways)
 
@@ -67,7 +67,7 @@ def _context(problem: Problem) -> bound.Context:
         return bound.Context(scales, zero, zero)
     means = []
     for x, scale in ((problem.queries, scales[0]), (problem.gallery, scales[1])):
-        rows = inputs.typical(inputs.sample(x).reshape(-1, len(zero))) * scale
+        rows = inputs.without_outliers(inputs.sample(x).reshape(-1, len(zero))) * scale
         if problem.score == "cosine":
             norm = np.linalg.norm(rows, axis=1, keepdims=True)
             rows = rows / np.where(norm > 0, norm, 1.0)
@@ -81,9 +81,9 @@ def _attempt(
     """(ids, float64 scores, proved) by bounds in `dtype`."""
     candidates = min(candidates, problem.eligible)
     static = (("score", problem.score), ("dtype", dtype))
-    encode_queries = Kernel(bound.queries, (*static, ("several", problem.vectors > 1)))
+    encode_queries = Kernel(bound.query_operands, (*static, ("several", problem.vectors > 1)))
     cut = problem.tiling(candidates)
-    recipe = partial(Recipe, encode_queries, Kernel(bound.gallery, static))
+    recipe = partial(Recipe, encode_queries, Kernel(bound.gallery_operands, static))
     rescore = _Rescorer(problem, cut)
     parts = []
     for start, best in zip(cut.q_starts(), find_best(problem, cut, candidates, recipe, context), strict=True):
@@ -148,16 +148,16 @@ def _exact(problem: Problem, k: int) -> tuple[np.ndarray, np.ndarray]:
     rows, devices = len(problem.gallery), problem.mesh.size
     block = min(EXACT_ROWS, -(-rows // devices)) * devices
     everywhere, shared = PartitionSpec(), PartitionSpec(DATA_AXIS)
-    at_once = max(1, min(QUERY_ROWS, EXACT_BYTES // (8 * rows)))
+    queries_at_once = max(1, min(QUERY_ROWS, EXACT_BYTES // (8 * rows)))
     everyone, parts = np.arange(rows, dtype=np.int32), []
-    for start in range(0, len(problem.queries), at_once):
-        q = put(problem.queries, start, at_once, problem.mesh, everywhere)
+    for start in range(0, len(problem.queries), queries_at_once):
+        q = put(problem.queries, start, queries_at_once, problem.mesh, everywhere)
         q = q.reshape(len(q), -1, q.shape[-1])
         tiles = (put(problem.gallery, g, block, problem.mesh, shared) for g in range(0, rows, block))
         scored = [float64.enabled(float64.of_all, q, x, score=problem.score) for x in tiles]
         every = np.concatenate(scored, axis=1)[:, :rows]
-        if problem.own is not None:
-            every[np.arange(len(every)), problem.own[start : start + at_once]] = -np.inf
+        if problem.excluded is not None:
+            every[np.arange(len(every)), problem.excluded[start : start + queries_at_once]] = -np.inf
         parts.append(float64.ordered(every, np.broadcast_to(everyone, every.shape), k))
     ids, scores = (np.concatenate(x) for x in zip(*parts, strict=True))
     return ids, scores

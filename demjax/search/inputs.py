@@ -125,7 +125,7 @@ def _scale(peak: float) -> float:
     return 2.0 ** min(LIFT - max(math.frexp(peak)[1], -125), 126)  # beyond that the scale would leave float32
 
 
-def frame(queries: Rows, gallery: Rows, score: str) -> Frame:
+def shared_frame(queries: Rows, gallery: Rows, score: str) -> Frame:
     """Reads both sides once: checks that they are finite, and finds scales and centre."""
     q_scale, g_scale = _scale(largest("queries", queries)), _scale(largest("gallery", gallery))
     if score == "cosine":
@@ -134,7 +134,7 @@ def frame(queries: Rows, gallery: Rows, score: str) -> Frame:
         q_scale = g_scale = min(q_scale, g_scale)
     centre = np.zeros(gallery.shape[1], np.float32)
     if score == "euclidean":
-        centre = _centre(typical(sample(gallery)) * g_scale)
+        centre = _centre(without_outliers(sample(gallery)) * g_scale)
     return Frame(np.array([q_scale, g_scale], np.float32), centre)
 
 
@@ -144,7 +144,7 @@ def sample(x: Rows) -> np.ndarray:
     return np.asarray(x[::stride]).astype(np.float64)
 
 
-def typical(rows: np.ndarray) -> np.ndarray:
+def without_outliers(rows: np.ndarray) -> np.ndarray:
     """Without the rows that are far from all others: one of them would move a mean away from everything."""
     middle = np.median(rows[:: max(1, len(rows) // MIDDLE_ROWS)], axis=0)
     away = np.sqrt(np.mean((rows - middle) ** 2, axis=1))

@@ -10,10 +10,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from demjax.checks import UserError, choose
-from demjax.search import encode
+from demjax.search import operands
 from demjax.search.best import find_best
 from demjax.search.certificate import certified
-from demjax.search.problem import Problem, pose
+from demjax.search.problem import Problem, checked_problem
 
 PRECISIONS = {
     "highest": "float32 products at the highest precision of the device",
@@ -58,7 +58,7 @@ def nearest(
         the result, and float64 scores for the candidates; where the proof fails, float64 for the whole gallery.
         The result equals float64 brute force on the given numbers (magnitudes below 1e-38 count as 0).
       exclude_self: queries are the gallery: no row is its own neighbour.
-      correction: (function, query fields, gallery fields, score) as made by `demjax.hubness` or `reduction.fit` for
+      correction: (function, query fields, gallery fields, score) as made by `demjax.hubness` or `hubness.fit` for
         these queries, this gallery and this score: the search is then by corrected scores. Only with `highest`.
       progress: shows a line with the time left.
 
@@ -73,7 +73,7 @@ def nearest(
         raise UserError(
             f"a correction with precision={precision!r}: expected 'highest'; corrected scores are not proved"
         )
-    problem = pose(queries, gallery, score, mesh, progress, exclude_self, k)
+    problem = checked_problem(queries, gallery, score, mesh, progress, exclude_self, k)
     k = int(k)
     if correction:
         _check_correction(correction, problem)
@@ -100,10 +100,10 @@ def _highest(problem: Problem, k: int, correction: tuple[Callable, tuple, tuple,
     """(ids, scores) of each block of queries."""
     apply, q_fields, g_fields, _ = correction or (None, (), (), "")
     best = find_best(
-        problem, problem.tiling(k), k, partial(encode.recipe, problem), problem.frame, apply, q_fields, g_fields
+        problem, problem.tiling(k), k, partial(operands.recipe, problem), problem.frame, apply, q_fields, g_fields
     )
     ids, scores = [b.ids for b in best], [b.scores for b in best]
     if apply is None:
         scales = jnp.asarray(problem.frame.scales)[None]
-        scores = [encode.natural(b.scores, b.square, scales, problem.score, problem.vectors > 1) for b in best]
+        scores = [operands.to_scores(b.scores, b.square, scales, problem.score, problem.vectors > 1) for b in best]
     return ids, scores

@@ -28,7 +28,7 @@ class Problem(NamedTuple):
     queries: Rows
     gallery: Rows
     score: str
-    own: np.ndarray | None
+    excluded: np.ndarray | None
     mesh: Mesh
     frame: inputs.Frame
     progress: bool
@@ -41,23 +41,23 @@ class Problem(NamedTuple):
     @property
     def eligible(self) -> int:
         """How many gallery rows a query can find at least."""
-        return len(self.gallery) - (self.own is not None)
+        return len(self.gallery) - (self.excluded is not None)
 
-    def some(self, which: np.ndarray) -> "Problem":
+    def subset(self, which: np.ndarray) -> "Problem":
         """The same for some of the queries."""
-        own = None if self.own is None else self.own[which]
-        return self._replace(queries=np.asarray(self.queries[which]), own=own)
+        excluded = None if self.excluded is None else self.excluded[which]
+        return self._replace(queries=np.asarray(self.queries[which]), excluded=excluded)
 
     def tiling(self, results: int, by_queries: bool = False) -> Tiling:
         """The cut into tiles when so many results are kept for each query."""
         return tiling(len(self.queries), len(self.gallery), results, self.vectors, self.mesh, by_queries)
 
-    def told(self, label: str) -> ProgressLine | None:
+    def progress_line(self, label: str) -> ProgressLine | None:
         """A progress line, if wanted."""
         return ProgressLine(label) if self.progress else None
 
 
-def pose(
+def checked_problem(
     queries: Any,
     gallery: Any,
     score: str,
@@ -76,10 +76,10 @@ def pose(
     inputs.check_k(k, len(gallery), exclude_self)
     if exclude_self and len(queries) != len(gallery):
         raise UserError(f"exclude_self with {len(queries)} queries and {len(gallery)} gallery rows: expected one set")
-    own = np.arange(len(queries), dtype=np.int32) if exclude_self else None
+    excluded = np.arange(len(queries), dtype=np.int32) if exclude_self else None
     mesh = mesh or data_mesh(jax.local_devices()[:1])
     if mesh.axis_names != (DATA_AXIS,):
         raise UserError(
             f"the mesh has axes {mesh.axis_names}: expected one, {DATA_AXIS!r}, as of demjax.mesh.data_mesh"
         )
-    return Problem(queries, gallery, score, own, mesh, inputs.frame(queries, gallery, score), progress)
+    return Problem(queries, gallery, score, excluded, mesh, inputs.shared_frame(queries, gallery, score), progress)

@@ -9,9 +9,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Integer
 
 from demjax.checks import choose
-from demjax.search import encode, inputs
-from demjax.search.problem import Problem, pose
-from demjax.search.rowwise import row_sum
+from demjax.search import inputs, operands
+from demjax.search.problem import Problem, checked_problem
+from demjax.search.row_reductions import row_sum
 from demjax.search.sweep import Kernel, merge_by_query, sweep
 from demjax.search.tiles import LARGE_K, Tiling
 
@@ -57,28 +57,34 @@ def _count(s: jax.Array, best: Positive, first_row: jax.Array, ties: str) -> jax
 
 
 def pick(
-    q: encode.Queries, g: encode.Gallery, first_row: jax.Array, best: Positive | None, *, vectors: int
+    q: operands.QueryTile, g: operands.GalleryTile, first_row: jax.Array, best: Positive | None, *, vectors: int
 ) -> Positive:
     """A tile of the first pass. The score of a positive must come from the product it is compared with."""
-    here = _pick(encode.product(q.operands, g.operands, vectors), q.fields[0], first_row)
+    here = _pick(operands.product(q.operands, g.operands, vectors), q.fields[0], first_row)
     if best is None:
         return here
     return _best(*(jnp.stack([old, new], axis=1) for old, new in zip(best, here, strict=True)))
 
 
 def count(
-    q: encode.Queries, g: encode.Gallery, first_row: jax.Array, before: jax.Array | None, *, vectors: int, ties: str
+    q: operands.QueryTile,
+    g: operands.GalleryTile,
+    first_row: jax.Array,
+    before: jax.Array | None,
+    *,
+    vectors: int,
+    ties: str,
 ) -> jax.Array:
     """A tile of the second pass; the fields of the queries are their best positives."""
-    here = _count(encode.product(q.operands, g.operands, vectors), Positive(*q.fields), first_row, ties)
+    here = _count(operands.product(q.operands, g.operands, vectors), Positive(*q.fields), first_row, ties)
     return here if before is None else before + here
 
 
-def at_once(
-    q: encode.Queries, g: encode.Gallery, first_row: jax.Array, carry: None, *, vectors: int, ties: str
+def one_pass(
+    q: operands.QueryTile, g: operands.GalleryTile, first_row: jax.Array, carry: None, *, vectors: int, ties: str
 ) -> tuple:
     """Both passes, where the gallery is a single tile."""
-    s = encode.product(q.operands, g.operands, vectors)
+    s = operands.product(q.operands, g.operands, vectors)
     best = _pick(s, q.fields[0], first_row)
     return _count(s, best, first_row, ties), *best
 
@@ -109,30 +115,30 @@ def ranks(
     """
     choose("ties", ties, TIES)
     wanted = np.asarray(positives)
-    problem = pose(queries, gallery, score, mesh, progress)
+    problem = checked_problem(queries, gallery, score, mesh, progress)
     inputs.check_positives(wanted, len(queries), len(gallery))
     wanted = wanted.astype(np.int32)
     cut = problem.tiling(max(wanted.shape[1], LARGE_K + 1))  # tiles with long rows: more often only one
     rules = (("vectors", problem.vectors), ("ties", ties))
     if cut.by_queries and len(gallery) <= cut.g_rows:
-        before, *best = _together(cut, _run(problem, cut, (wanted,), Kernel(at_once, rules)))
+        before, *best = _on_host(cut, _run(problem, cut, (wanted,), Kernel(one_pass, rules)))
     else:
         found = _run(problem, cut, (wanted,), Kernel(pick, rules[:1]), _holds_positives(cut, wanted))
-        best = _together(cut, [tuple(_best(*(x.T for x in merge_by_query(cut, block)))) for block in found])
+        best = _on_host(cut, [tuple(_best(*(x.T for x in merge_by_query(cut, block)))) for block in found])
         counted = _run(problem, cut, tuple(best), Kernel(count, rules))
-        (before,) = _together(cut, [(merge_by_query(cut, block).sum(axis=0),) for block in counted])
+        (before,) = _on_host(cut, [(merge_by_query(cut, block).sum(axis=0),) for block in counted])
     if ties == "pessimistic":
         before = before - best[2]
     return 1 + before
 
 
 def _run(problem: Problem, cut: Tiling, fields: tuple, step: Kernel, needed: np.ndarray | None = None) -> list[Any]:
-    told = problem.told("ranking" if needed is None else "finding positives")
+    told = problem.progress_line("ranking" if needed is None else "finding positives")
     sides = (problem.queries, *fields), (problem.gallery,)
-    return sweep(cut, *sides, encode.recipe(problem, step), problem.frame, told, needed)
+    return sweep(cut, *sides, operands.recipe(problem, step), problem.frame, told, needed)
 
 
-def _together(cut: Tiling, blocks: list[tuple]) -> list[np.ndarray]:
+def _on_host(cut: Tiling, blocks: list[tuple]) -> list[np.ndarray]:
     """Results of all queries on the host."""
     return [np.concatenate([np.asarray(x) for x in part])[: cut.queries] for part in zip(*blocks, strict=True)]
 

@@ -9,9 +9,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from demjax.checks import UserError, in_range
-from demjax.search import encode
-from demjax.search.problem import Problem, pose
-from demjax.search.rowwise import row_max, row_sum
+from demjax.search import operands
+from demjax.search.problem import Problem, checked_problem
+from demjax.search.row_reductions import row_max, row_sum
 from demjax.search.sweep import Kernel, sweep
 
 MOST_SCORES = 5 * 10**8
@@ -25,13 +25,13 @@ class Moments(NamedTuple):
     spread: jax.Array
 
 
-def _natural(q: encode.Queries, g: encode.Gallery, score: str) -> jax.Array:
-    return encode.natural(encode.product(q.operands, g.operands, 1), q.square, q.scales, score, False)
+def _natural(q: operands.QueryTile, g: operands.GalleryTile, score: str) -> jax.Array:
+    return operands.to_scores(operands.product(q.operands, g.operands, 1), q.square, q.scales, score, False)
 
 
 def add_moments(
-    q: encode.Queries,
-    g: encode.Gallery,
+    q: operands.QueryTile,
+    g: operands.GalleryTile,
     first_row: jax.Array,
     before: Moments | None,
     *,
@@ -42,7 +42,7 @@ def add_moments(
     s = _natural(q, g, score)
     counts = jnp.broadcast_to(g.valid[None], s.shape)
     if exclude_self:
-        counts &= jnp.isfinite(encode.hide_self(s, q.fields[0], first_row))
+        counts &= jnp.isfinite(operands.hide_excluded(s, q.fields[0], first_row))
     n = row_sum(counts, "int32").astype(jnp.float32)
     mean = row_sum(jnp.where(counts, s, 0)) / jnp.maximum(n, 1)
     spread = row_sum(jnp.where(counts, (s - mean[:, None]) ** 2, 0))
@@ -57,8 +57,8 @@ def add_moments(
 
 
 def add_exponentials(
-    q: encode.Queries,
-    g: encode.Gallery,
+    q: operands.QueryTile,
+    g: operands.GalleryTile,
     first_row: jax.Array,
     before: jax.Array | None,
     *,
@@ -68,7 +68,7 @@ def add_exponentials(
     """One tile of a log-sum-exp; the first field of the queries is the factor of the scores."""
     s = jnp.where(g.valid[None], q.fields[0][:, None] * _natural(q, g, score), -jnp.inf)
     if exclude_self:
-        s = encode.hide_self(s, q.fields[1], first_row)
+        s = operands.hide_excluded(s, q.fields[1], first_row)
     top = row_max(s)
     top = jnp.where(jnp.isfinite(top), top, 0.0)  # a row whose only item is itself
     here = top + jnp.log(row_sum(jnp.exp(s - top[:, None])))
@@ -79,7 +79,7 @@ def _over_gallery(problem: Problem, fields: tuple, step: Kernel) -> list:
     """The summary of each block of queries; every query meets the gallery tiles in order, on any number of devices."""
     cut = problem.tiling(1, by_queries=True)
     sides = (problem.queries, *fields), (problem.gallery,)
-    return sweep(cut, *sides, encode.recipe(problem, step), problem.frame, problem.told("summing scores"))
+    return sweep(cut, *sides, operands.recipe(problem, step), problem.frame, problem.progress_line("summing scores"))
 
 
 def moments(
@@ -99,9 +99,9 @@ def moments(
     Raises:
       UserError: as `nearest`.
     """
-    problem = pose(queries, gallery, score, mesh, progress, exclude_self, vectors=False)
+    problem = checked_problem(queries, gallery, score, mesh, progress, exclude_self, vectors=False)
     step = Kernel(add_moments, (("score", score), ("exclude_self", exclude_self)))
-    parts = _over_gallery(problem, () if problem.own is None else (problem.own,), step)
+    parts = _over_gallery(problem, () if problem.excluded is None else (problem.excluded,), step)
     host = (np.concatenate([np.asarray(x) for x in part])[: len(queries)] for part in zip(*parts, strict=True))
     total, mean, spread = host
     return mean, np.sqrt(spread / total)
@@ -128,14 +128,14 @@ def log_sum_exp(
     """
     in_range("beta", beta, 0.0, open_low=True)
     factor = np.full(len(queries), beta, np.float32)
-    problem = pose(queries, gallery, score, mesh, progress, exclude_self, vectors=False)
+    problem = checked_problem(queries, gallery, score, mesh, progress, exclude_self, vectors=False)
     step = Kernel(add_exponentials, (("score", score), ("exclude_self", exclude_self)))
-    parts = _over_gallery(problem, (factor,) if problem.own is None else (factor, problem.own), step)
+    parts = _over_gallery(problem, (factor,) if problem.excluded is None else (factor, problem.excluded), step)
     return np.concatenate([np.asarray(x) for x in parts])[: len(queries)]
 
 
 def write_scores(
-    q: encode.Queries, g: encode.Gallery, first_row: jax.Array, before: jax.Array | None, *, score: str
+    q: operands.QueryTile, g: operands.GalleryTile, first_row: jax.Array, before: jax.Array | None, *, score: str
 ) -> jax.Array:
     """One tile of the whole matrix."""
     s = _natural(q, g, score)
@@ -160,6 +160,8 @@ def all_scores(
         size = f"{len(queries)} x {len(gallery)}"
         raise UserError(f"{size} scores: expected at most {MOST_SCORES:.0e} in memory; use nearest, ranks or moments")
     parts = _over_gallery(
-        pose(queries, gallery, score, mesh, False, vectors=False), (), Kernel(write_scores, (("score", score),))
+        checked_problem(queries, gallery, score, mesh, False, vectors=False),
+        (),
+        Kernel(write_scores, (("score", score),)),
     )
     return np.concatenate([np.asarray(x) for x in parts])[: len(queries), : len(gallery)]

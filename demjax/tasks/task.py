@@ -31,7 +31,7 @@ class Task:
         trainval split where rows are images: draw from fold_in(key, row), and the draw is the same on any number of
         devices.
       solve: () -> params, in closed form, instead of `init` and `loss`.
-      vectors: m, how many vectors `queries` gives for an image; hub corrections for several: `reduction.SEVERAL`.
+      vectors: m, how many vectors `queries` gives for an image; hub corrections for several: `hubness.SEVERAL`.
       protocols: evaluations that apply: `zsl`, `gzsl`, `retrieval`.
       rows: what the rows of its batches may be (data/batches.py): images, sums over classes, or classes.
       encode: (params, n sentences) -> blocks of [.., d], n rows in all: systems that read text, in the space of the

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from demjax import metrics, processes, reduction
-from demjax.data import ClassSet as Dataset
-from demjax.data.lazy_rows import read_rows
+from demjax import hubness, metrics, processes
+from demjax.data import Dataset
+from demjax.data.picked import read_rows
 from demjax.hubness import Correction
 from demjax.mesh import local_mesh, spread
 from demjax.search import moments, nearest, ranks
@@ -111,7 +111,7 @@ class Answers:
         if split not in self._fitted:
             bank = self.queries("trainval")
             self.check()
-            self._fitted[split] = reduction.fit(
+            self._fitted[split] = hubness.fit(
                 self.options.correction, self.queries(split), self.gallery, bank, score=self.score, mesh=self.mesh
             )
         return self._fitted[split]

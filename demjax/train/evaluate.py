@@ -11,10 +11,9 @@ from jax.sharding import Mesh
 
 from demjax import hubness, metrics
 from demjax.checks import UserError, choose
-from demjax.data import ClassSet as Dataset
-from demjax.hubness import CORRECTIONS
+from demjax.data import Dataset
+from demjax.hubness import CORRECTIONS, SEVERAL
 from demjax.mesh import local_mesh, localise, replicate
-from demjax.reduction import SEVERAL
 from demjax.tasks import Task
 from demjax.train.answers import Answers
 from demjax.train.answers import Options as Options

@@ -1,4 +1,4 @@
-"""What the corrections refuse, and how they behave at the edges; that they equal their formulas: reduction_test.py."""
+"""What the corrections refuse, and how they behave at the edges; that they equal their formulas: fit_test.py."""
 
 import inspect
 

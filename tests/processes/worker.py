@@ -17,7 +17,7 @@ def planted(n, d, seed):
 
 def searches(mesh):
     """Every kind of search, on all devices of all processes."""
-    from demjax import hubness, reduction
+    from demjax import hubness
     from demjax.search import log_sum_exp, moments, nearest, ranks
 
     queries, gallery = planted(70, 5, 0), planted(301, 5, 1)
@@ -30,7 +30,7 @@ def searches(mesh):
     found["ranks"] = ranks(queries, gallery, np.arange(70)[:, None], score="cosine", mesh=mesh)
     found["mean"], found["std"] = moments(queries, gallery, "cosine", mesh=mesh)
     found["log_sum_exp"] = log_sum_exp(queries, gallery, 10.0, "cosine", mesh=mesh)
-    csls = reduction.fit("csls", queries, gallery, planted(90, 5, 2), score="cosine", mesh=mesh)
+    csls = hubness.fit("csls", queries, gallery, planted(90, 5, 2), score="cosine", mesh=mesh)
     corrected = nearest(queries, gallery, k=1, score="cosine", mesh=mesh, correction=csls)
     found |= {"corrected": corrected.ids, "occurrence": hubness.k_occurrence(corrected.ids, 301)}
     return {name: np.asarray(x) for name, x in found.items()}

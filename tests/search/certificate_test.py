@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from demjax.mesh import data_mesh
 from demjax.search import SCORES, bound, certificate, nearest
-from demjax.search.problem import pose
+from demjax.search.problem import checked_problem
 
 from . import oracle
 
@@ -20,7 +20,7 @@ def normal(*shape, seed=0):
 
 def check(queries, gallery, k, score, mesh=None):
     """Equal ids; returns how many queries took each way."""
-    found = certificate.certified(pose(queries, gallery, score, mesh, False, k=k), k)
+    found = certificate.certified(checked_problem(queries, gallery, score, mesh, False, k=k), k)
     ids, scores = oracle.nearest(queries, gallery, k, score)
     np.testing.assert_allclose(found.scores, scores, rtol=1e-12, atol=1e-13 * max(1.0, np.abs(scores).max()))
     np.testing.assert_array_equal(found.ids, ids)
@@ -105,19 +105,19 @@ def test_float32_is_not_enough_where_certified_is():
 
 
 def too_low(rows, fields, context, **static):
-    """A mutant of bound.queries: the rounding terms are subtracted."""
+    """A mutant of bound.query_operands: the rounding terms are subtracted."""
     q = bound_queries(rows, fields, context, **static)
     d = rows.shape[-1]
     return q._replace(operands=q.operands.at[:, d + 3 : d + 5].multiply(-1))
 
 
-bound_queries = bound.queries
+bound_queries = bound.query_operands
 
 
 def test_with_a_lower_bound_for_an_upper_one_the_proof_is_worth_nothing(monkeypatch):
     queries, gallery = a_tight_cluster()
     check(queries, gallery, 5, "euclidean")
-    monkeypatch.setattr(bound, "queries", too_low)
+    monkeypatch.setattr(bound, "query_operands", too_low)
     with pytest.raises(AssertionError):
         check(queries, gallery, 5, "euclidean")
 
@@ -128,10 +128,10 @@ def test_with_a_lower_bound_for_an_upper_one_the_proof_is_worth_nothing(monkeypa
 def test_the_bound_is_one(dtype, score, several):
     """Every entry of the product is at least the float64 score in the same form, and not far above it."""
     queries, gallery = 3 + normal(50, 2, 33) if several else 3 + normal(50, 33), 3 + normal(70, 33, seed=1)
-    problem = pose(queries, gallery, score, data_mesh(jax.devices()[:1]), False)
+    problem = checked_problem(queries, gallery, score, data_mesh(jax.devices()[:1]), False)
     context = jax.tree.map(jnp.asarray, certificate._context(problem))
-    q = bound.queries(jnp.array(queries), (), context, score=score, dtype=dtype, several=several)
-    g = bound.gallery(jnp.array(gallery), (), jnp.ones(70, bool), context, score=score, dtype=dtype)
+    q = bound.query_operands(jnp.array(queries), (), context, score=score, dtype=dtype, several=several)
+    g = bound.gallery_operands(jnp.array(gallery), (), jnp.ones(70, bool), context, score=score, dtype=dtype)
     bounds = (np.asarray(q.operands, np.float64) @ np.asarray(g.operands, np.float64).T).reshape(50, -1, 70).max(axis=1)
     x, y = queries.astype(np.float64), gallery.astype(np.float64)
     scales = np.asarray(context.scales, np.float64)

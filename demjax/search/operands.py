@@ -24,7 +24,7 @@ from demjax.search.sweep import Kernel, Recipe
 NEVER = -(2.0**100)
 
 
-class Queries(NamedTuple):
+class QueryTile(NamedTuple):
     """A query tile: operands [q m, d + 2], squared lengths [q m], scales [q, 2], and fields by query."""
 
     operands: jax.Array
@@ -33,7 +33,7 @@ class Queries(NamedTuple):
     fields: tuple
 
 
-class Gallery(NamedTuple):
+class GalleryTile(NamedTuple):
     """A gallery tile: operands [g, d + 2], valid [g] (False for padding), and fields by row."""
 
     operands: jax.Array
@@ -49,26 +49,28 @@ def unit(x: jax.Array) -> jax.Array:
     return x / jnp.where(norm > 0, norm, 1.0)
 
 
-def placed(x: jax.Array, scale: Rows, centre: Rows, score: str) -> jax.Array:
+def in_frame(x: jax.Array, scale: Rows, centre: Rows, score: str) -> jax.Array:
     """Rows in the frame of the search."""
     return unit(x) if score == "cosine" else x * scale - centre[None]
 
 
-def queries(rows: jax.Array, fields: tuple, frame: Frame, *, score: str) -> Queries:
+def query_operands(rows: jax.Array, fields: tuple, frame: Frame, *, score: str) -> QueryTile:
     """Encodes queries [q, d] or [q, m, d]."""
-    x = placed(rows.reshape(-1, rows.shape[-1]), frame.scales[0], frame.centre, score)
+    x = in_frame(rows.reshape(-1, rows.shape[-1]), frame.scales[0], frame.centre, score)
     square = jnp.sum(x * x, axis=-1)
     operands = jnp.concatenate([x, jnp.ones_like(x[:, :1]), -square[:, None] / 2], axis=1)
-    return Queries(operands, square, jnp.tile(frame.scales[None], (rows.shape[0], 1)), fields)
+    return QueryTile(operands, square, jnp.tile(frame.scales[None], (rows.shape[0], 1)), fields)
 
 
-def gallery(rows: jax.Array, fields: tuple, valid: jax.Array, frame: Frame, *, score: str, several: bool) -> Gallery:
+def gallery_operands(
+    rows: jax.Array, fields: tuple, valid: jax.Array, frame: Frame, *, score: str, several: bool
+) -> GalleryTile:
     """Encodes gallery rows [g, d]; `several` vectors per query."""
-    x = placed(rows, frame.scales[1], frame.centre, score)
+    x = in_frame(rows, frame.scales[1], frame.centre, score)
     bias = -jnp.sum(x * x, axis=-1) / 2 if score == "euclidean" else jnp.zeros_like(x[:, 0])
     bias = jnp.where(valid, bias, NEVER)
     use_square = jnp.full_like(bias, float(several and score == "euclidean"))
-    return Gallery(jnp.concatenate([x, bias[:, None], use_square[:, None]], axis=1), valid, fields)
+    return GalleryTile(jnp.concatenate([x, bias[:, None], use_square[:, None]], axis=1), valid, fields)
 
 
 def product(q: jax.Array, g: jax.Array, vectors: int) -> jax.Array:
@@ -82,7 +84,7 @@ def product(q: jax.Array, g: jax.Array, vectors: int) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames=("score", "several"))
-def natural(s: jax.Array, square: jax.Array, scales: jax.Array, score: str, several: bool) -> jax.Array:
+def to_scores(s: jax.Array, square: jax.Array, scales: jax.Array, score: str, several: bool) -> jax.Array:
     """Ranking scores [q, n] as the scores a user knows; `square` [q m] and `scales` [q, 2] of the queries."""
     if score == "euclidean":
         squared = -2 * s if several else square[:, None] - 2 * s
@@ -90,7 +92,7 @@ def natural(s: jax.Array, square: jax.Array, scales: jax.Array, score: str, seve
     return s if score == "cosine" else s / scales[:, :1] / scales[:, 1:]  # their product may not be a number
 
 
-def hide_self(s: jax.Array, own: jax.Array, first_row: jax.Array) -> jax.Array:
+def hide_excluded(s: jax.Array, own: jax.Array, first_row: jax.Array) -> jax.Array:
     """Scores [q, g] with minus infinity where a query meets its `own` gallery row [q]."""
     at = own - first_row
     at = jnp.where(at < 0, s.shape[1], at)  # a negative index would count from the end
@@ -100,5 +102,5 @@ def hide_self(s: jax.Array, own: jax.Array, first_row: jax.Array) -> jax.Array:
 def recipe(problem: Problem, step: Kernel) -> Recipe:
     """A sweep of float32 scores."""
     several = ("several", problem.vectors > 1)
-    encode_gallery = Kernel(gallery, (("score", problem.score), several))
-    return Recipe(Kernel(queries, (("score", problem.score),)), encode_gallery, step)
+    encode_gallery = Kernel(gallery_operands, (("score", problem.score), several))
+    return Recipe(Kernel(query_operands, (("score", problem.score),)), encode_gallery, step)

@@ -11,9 +11,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from demjax import hubness, search
+from demjax import search
 from demjax.checks import UserError, choose, in_range
-from demjax.hubness import CORRECTIONS, Correction
+from demjax.hubness import distance, similarity
+from demjax.hubness.correction import Correction
+from demjax.hubness.methods import CORRECTIONS
+from demjax.hubness.statistics import k_occurrence
 from demjax.search import inputs
 
 Rows = np.ndarray | jax.Array
@@ -165,11 +168,11 @@ def _means(found: search.Neighbours) -> np.ndarray:
 
 
 def _csls(s: Setting) -> Correction:
-    return hubness.csls(_means(s.to_gallery(s.k)), _means(s.to_bank(s.k)), s.score)
+    return similarity.csls(_means(s.to_gallery(s.k)), _means(s.to_bank(s.k)), s.score)
 
 
 def _nnn(s: Setting) -> Correction:
-    return hubness.nnn(_means(s.to_bank(s.k)), len(s.queries), s.alpha, s.score)
+    return similarity.nnn(_means(s.to_bank(s.k)), len(s.queries), s.alpha, s.score)
 
 
 def _log_sum(s: Setting) -> np.ndarray:
@@ -177,37 +180,37 @@ def _log_sum(s: Setting) -> np.ndarray:
 
 
 def _isf(s: Setting) -> Correction:
-    return hubness.inverted_softmax(_log_sum(s), len(s.queries), s.beta)
+    return similarity.inverted_softmax(_log_sum(s), len(s.queries), s.beta)
 
 
 def _dynamic_isf(s: Setting) -> Correction:
-    activated = np.asarray(hubness.k_occurrence(s.from_bank(s.k).ids, len(s.gallery))) > 0
-    return hubness.dynamic_inverted_softmax(_log_sum(s), s.beta, activated, np.asarray(s.to_gallery(1).ids)[:, 0])
+    activated = np.asarray(k_occurrence(s.from_bank(s.k).ids, len(s.gallery))) > 0
+    return similarity.dynamic_inverted_softmax(_log_sum(s), s.beta, activated, np.asarray(s.to_gallery(1).ids)[:, 0])
 
 
 def _local_scaling(s: Setting) -> Correction:
-    return hubness.local_scaling(*(-np.asarray(f(s.k).scores)[:, -1] for f in (s.to_gallery, s.to_bank)))
+    return distance.local_scaling(*(-np.asarray(f(s.k).scores)[:, -1] for f in (s.to_gallery, s.to_bank)))
 
 
 def _nicdm(s: Setting) -> Correction:
-    return hubness.nicdm(*(-_means(f(s.k)) for f in (s.to_gallery, s.to_bank)))
+    return distance.nicdm(*(-_means(f(s.k)) for f in (s.to_gallery, s.to_bank)))
 
 
 def _mp_gaussian(s: Setting) -> Correction:
-    return hubness.mutual_proximity_gaussian(*s.gallery_moments(), *s.bank_moments())
+    return distance.mutual_proximity_gaussian(*s.gallery_moments(), *s.bank_moments())
 
 
 def _mp_empirical(s: Setting) -> Correction:
-    return hubness.mutual_proximity_empirical(s.scores(s.queries), s.scores(s.gallery))
+    return distance.mutual_proximity_empirical(s.scores(s.queries), s.scores(s.gallery))
 
 
 def _gc(s: Setting) -> Correction:
-    return hubness.globally_corrected(s.scores(s.gallery))
+    return similarity.globally_corrected(s.scores(s.gallery))
 
 
 def _dsl(s: Setting) -> Correction:
     x = _to_centroid(s.queries, s.gallery, np.asarray(s.to_gallery(s.k).ids))
-    return hubness.dis_sim_local(x, _to_centroid(s.gallery, s.bank, np.asarray(s.to_bank(s.k).ids)))
+    return distance.dis_sim_local(x, _to_centroid(s.gallery, s.bank, np.asarray(s.to_bank(s.k).ids)))
 
 
 def _to_centroid(rows: Rows, others: Rows, ids: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from demjax import reduction
+from demjax import hubness
 from demjax.checks import UserError
 from demjax.hubness import CORRECTIONS, k_occurrence, k_skewness
 from demjax.mesh import data_mesh
@@ -93,7 +93,7 @@ def test_equals_the_formula(method, square, monkeypatch):
     queries, bank = (GALLERY, GALLERY) if square else (QUERIES, BANK)
     every = without_diagonal(expected(method, queries, GALLERY, bank, square), square)
     mesh = data_mesh(jax.devices()[: 1 if square else 3])
-    fitted = reduction.fit(method, queries, GALLERY, None if square else BANK, mesh=mesh, exclude_self=square)
+    fitted = hubness.fit(method, queries, GALLERY, None if square else BANK, mesh=mesh, exclude_self=square)
     score, k = CORRECTIONS[method].scores[0], 7
     found = nearest(queries, GALLERY, k, score, mesh, correction=fitted, exclude_self=square)
     best = -np.sort(-every, axis=1)[:, :k]
@@ -106,7 +106,7 @@ def test_bit_for_bit_the_same_on_any_mesh(method):
     results = []
     for devices in (1, 3, 8) if method == "csls" else (1, 3):
         mesh = data_mesh(jax.devices()[:devices])
-        fitted = reduction.fit(method, QUERIES, GALLERY, BANK, mesh=mesh)
+        fitted = hubness.fit(method, QUERIES, GALLERY, BANK, mesh=mesh)
         results.append(nearest(QUERIES, GALLERY, 5, CORRECTIONS[method].scores[0], mesh, correction=fitted))
     for other in results[1:]:
         np.testing.assert_array_equal(results[0].ids, other.ids)
@@ -119,7 +119,7 @@ def test_corrections_cure_hubs(method):
     x = 0.5 + np.random.default_rng(1).standard_normal((400, 100), np.float32)
     score = CORRECTIONS[method].scores[0]
     raw = nearest(x, x, 5, score, exclude_self=True).ids
-    fitted = reduction.fit(method, x, x, beta=100.0, exclude_self=True)
+    fitted = hubness.fit(method, x, x, beta=100.0, exclude_self=True)
     ids = nearest(x, x, 5, score, exclude_self=True, correction=fitted).ids
     before, after = (k_skewness(np.asarray(k_occurrence(i, 400))) for i in (raw, ids))
     assert before > 1 and after < 0.7 * before
@@ -130,13 +130,13 @@ def test_of_inner_products(method):
     s, bank = (x.astype(np.float64) @ GALLERY.T.astype(np.float64) for x in (QUERIES, BANK))
     r_s = {"csls": np.sort(bank, axis=0)[-10:].mean(axis=0), "nnn": bank.mean(axis=0)}[method]  # a bank of 70 < 128
     every = 2 * s - np.sort(s, axis=1)[:, -10:].mean(axis=1)[:, None] - r_s if method == "csls" else s - 0.75 * r_s
-    fitted = reduction.fit(method, QUERIES, GALLERY, BANK, score="dot")
+    fitted = hubness.fit(method, QUERIES, GALLERY, BANK, score="dot")
     found = nearest(QUERIES, GALLERY, 5, "dot", correction=fitted)
     np.testing.assert_allclose(found.scores, -np.sort(-every, axis=1)[:, :5], rtol=3e-4, atol=3e-5)
     with pytest.raises(UserError, match="correction is for dot scores, the search is by cosine"):
         nearest(QUERIES, GALLERY, 5, "cosine", correction=fitted)
     with pytest.raises(UserError, match="score is 'dot'"):
-        reduction.fit("nicdm", QUERIES, GALLERY, BANK, score="dot")
+        hubness.fit("nicdm", QUERIES, GALLERY, BANK, score="dot")
 
 
 def best_of(matrix, m):
@@ -144,7 +144,7 @@ def best_of(matrix, m):
     return np.array([[max(column[r : r + m]) for column in matrix.T] for r in range(0, len(matrix), m)])
 
 
-@pytest.mark.parametrize("method", reduction.SEVERAL)
+@pytest.mark.parametrize("method", hubness.SEVERAL)
 @pytest.mark.parametrize("devices", [1, 3])
 def test_of_several_vectors_a_query(method, devices):
     """Those of one bank query are close to each other: counted one by one they would fill the ten nearest."""
@@ -163,19 +163,19 @@ def test_of_several_vectors_a_query(method, devices):
         "nicdm": lambda: s / np.sqrt(r[:, :5].mean(1)[:, None] * rb[:, :5].mean(1)[None]),
     }[method]()
     mesh = data_mesh(jax.devices()[:devices])
-    fitted = reduction.fit(method, queries, GALLERY, bank, mesh=mesh)
+    fitted = hubness.fit(method, queries, GALLERY, bank, mesh=mesh)
     found = nearest(queries, GALLERY, 5, score, mesh, correction=fitted)
     np.testing.assert_allclose(found.scores, -np.sort(-every, axis=1)[:, :5], rtol=3e-4, atol=3e-5)
 
 
 def test_the_queries_as_their_own_bank():
     for bank in (None, QUERIES):
-        fitted = reduction.fit("csls", QUERIES, GALLERY, bank)
+        fitted = hubness.fit("csls", QUERIES, GALLERY, bank)
         np.testing.assert_allclose(fitted.gallery[0], np.sort(cosine(GALLERY, QUERIES), 1)[:, -10:].mean(1), rtol=1e-5)
 
 
 def test_bad_input():
-    fit = inspect.unwrap(reduction.fit)
+    fit = inspect.unwrap(hubness.fit)
     with pytest.raises(UserError, match="correction is 'cls': did you mean 'csls'"):
         fit("cls", QUERIES, GALLERY, BANK)
     with pytest.raises(UserError, match="a bank of 1: expected at least two"):
@@ -191,7 +191,7 @@ def test_bad_input():
 
 
 def test_a_correction_fits_one_search_only():
-    fitted = reduction.fit("mp_gaussian", QUERIES, GALLERY, BANK)
+    fitted = hubness.fit("mp_gaussian", QUERIES, GALLERY, BANK)
     for queries, gallery, score, told in (
         (QUERIES[:20], GALLERY, "euclidean", "fitted for 45 queries, the search has 20"),
         (QUERIES, GALLERY[:100], "euclidean", "fitted for 130 gallery rows, the search has 100"),
@@ -206,25 +206,25 @@ def test_a_bank_is_named_in_its_errors():
     bad[3, 1] = np.inf
     for bank, told in ((bad, "bank row 3 holds inf"), (BANK[:, :5], r"bank float32 \(70, 5\): expected .*\[r, 6\]")):
         with pytest.raises(UserError, match=told):
-            inspect.unwrap(reduction.fit)("csls", QUERIES, GALLERY, bank)
+            inspect.unwrap(hubness.fit)("csls", QUERIES, GALLERY, bank)
     with pytest.raises(UserError, match=r"isf is for one vector per query, expected \[q, d\]; for several: csls, nnn"):
-        inspect.unwrap(reduction.fit)("isf", QUERIES[:, None], GALLERY, BANK)
+        inspect.unwrap(hubness.fit)("isf", QUERIES[:, None], GALLERY, BANK)
     with pytest.raises(UserError, match=r"bank float32 \(70, 6\): expected float32 \[r, 1, 6\]"):
-        inspect.unwrap(reduction.fit)("csls", QUERIES[:, None], GALLERY, BANK)
+        inspect.unwrap(hubness.fit)("csls", QUERIES[:, None], GALLERY, BANK)
     for queries, told in ((QUERIES.astype(float), "queries are float64"), (QUERIES[:, None][:, :0], "at least one")):
         with pytest.raises(UserError, match=told):
-            inspect.unwrap(reduction.fit)("nnn", queries, GALLERY, BANK)
+            inspect.unwrap(hubness.fit)("nnn", queries, GALLERY, BANK)
     with pytest.raises(UserError, match="they are no gallery"):
-        inspect.unwrap(reduction.fit)("csls", QUERIES[:, None], GALLERY, exclude_self=True)
+        inspect.unwrap(hubness.fit)("csls", QUERIES[:, None], GALLERY, exclude_self=True)
     with pytest.raises(UserError, match="whole number"):
-        inspect.unwrap(reduction.fit)("csls", QUERIES, GALLERY, BANK, k=2.5)
+        inspect.unwrap(hubness.fit)("csls", QUERIES, GALLERY, BANK, k=2.5)
 
 
 def test_certified_statistics_of_duplicates():
     """Eight copies of each row: the fifth distance is 0 and not what rounding leaves of it."""
     copies = np.repeat(GALLERY + 50, 8, axis=0)
     with pytest.raises(UserError, match="is 0: expected > 0"):
-        reduction.fit("local_scaling", copies, copies, copies, precision="certified")
-    fitted = reduction.fit("local_scaling", copies, copies, copies, k=9, precision="certified")
+        hubness.fit("local_scaling", copies, copies, copies, precision="certified")
+    fitted = hubness.fit("local_scaling", copies, copies, copies, k=9, precision="certified")
     near = np.sort(distance(GALLERY + 50, GALLERY + 50), axis=1)[:, 1]
     np.testing.assert_allclose(fitted.gallery[0][::8], near, rtol=1e-5)
