@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from demjax.checks import UserError
+from demjax.search.score import AnyScore
 
 PerQuery = Float[Array | np.ndarray, " q"]
 PerItem = Float[Array | np.ndarray, " g"]
@@ -35,7 +36,7 @@ class Correction(NamedTuple):
         a module: as a static argument of jit it compiles once for all statistics.
       query: arrays with one leading row per query. A tile gets the rows of its queries.
       gallery: arrays with one leading row per gallery item. A tile gets the rows of its items.
-      score: `cosine` or `euclidean`, the scores it is for.
+      score: the scores it is for: the name of a kind, or the `Score` or `Pair` that `fit` was called with.
 
     Rows of padding may give anything, NaN too: mask them after `apply`.
     """
@@ -43,7 +44,7 @@ class Correction(NamedTuple):
     apply: Callable[[Any, tuple, tuple], Any]
     query: tuple
     gallery: tuple
-    score: str
+    score: AnyScore
 
 
 def rows(name: str, values: Any, ndim: int = 1, least: int | float | None = None) -> np.ndarray:

@@ -5,7 +5,8 @@ inductive, allowed everywhere. The test queries themselves: transductive, a row 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import jax
 import numpy as np
@@ -18,73 +19,90 @@ from demjax.hubness.correction import Correction
 from demjax.hubness.methods import CORRECTIONS
 from demjax.hubness.statistics import k_occurrence
 from demjax.search import inputs
+from demjax.search.exchange import exchanged
+from demjax.search.score import AnyScore, Pair, Score, checked_score, described
 
 Rows = np.ndarray | jax.Array
 GATHER_ROWS = 4096
 
 
-class Setting(NamedTuple):
+@dataclass(frozen=True)
+class Setting:
     """What a correction is fitted on.
 
-    `square`: queries and gallery are one set. `own_bank`: gallery and bank are one set.
+    `square`: queries and gallery are one set. `bank_is_gallery`: gallery and bank are one set.
     """
 
     queries: Rows
     gallery: Rows
     bank: Rows
-    score: str
+    score: Score | Pair
     k: int
     alpha: float
     beta: float
     square: bool
-    own_bank: bool
+    bank_is_gallery: bool
     mesh: Mesh | None
     precision: str
     progress: bool
 
+    @cached_property
+    def to_queries(self) -> Score | Pair:
+        """The score by which gallery rows search the bank."""
+        return exchanged(self.score, self.bank, self.gallery)
+
     def to_gallery(self, k: int) -> search.Neighbours:
         """The k nearest gallery items of each query."""
-        return self._nearest(self.queries, self.gallery, k, self.square)
+        return self._nearest(self.queries, self.gallery, k, self.score, self.square)
 
     def to_bank(self, k: int) -> search.Neighbours:
-        """The k nearest bank queries of each gallery item; of several vectors of one query the nearest counts."""
-        if self.bank.ndim == 2:
-            return self._nearest(self.gallery, self.bank, k, self.own_bank)
-        k, several = min(k, len(self.bank)), self.bank.shape[1]
-        # Among the k m nearest vectors are those of k queries at least, and of each its nearest.
-        found = self._nearest(self.gallery, self.bank.reshape(-1, self.bank.shape[2]), k * several, False)
-        ids, scores = np.asarray(found.ids) // several, np.asarray(found.scores)
+        """The k nearest bank queries of each gallery item."""
+        if self.precision != "certified" or not isinstance(self.score, Score) or self.score.vectors == 1:
+            return self._nearest(self.gallery, self.bank, k, self.to_queries, self.bank_is_gallery)
+        if self.score.mean_of_best > 1:
+            raise UserError(f"{described(self.score)} with precision='certified': expected precision 'highest'")
+        # Only products are proved. Among the k m nearest vectors are those of k queries at least, of each its nearest.
+        k, m = min(k, len(self.bank)), self.score.vectors
+        near = self._nearest(self.gallery, self.bank.reshape(-1, self.bank.shape[2]), k * m, self.score.kind, False)
+        ids, scores = np.asarray(near.ids) // m, np.asarray(near.scores)
         kept = _first_of_each(ids)
         kept &= np.cumsum(kept, axis=1) <= k
         return search.Neighbours(ids[kept].reshape(-1, k), scores[kept].reshape(-1, k))
 
     def from_bank(self, k: int) -> search.Neighbours:
         """The k nearest gallery items of each bank query."""
-        return self._nearest(self.bank, self.gallery, k, self.own_bank)
+        return self._nearest(self.bank, self.gallery, k, self.score, self.bank_is_gallery)
 
-    def _nearest(self, queries: Rows, gallery: Rows, k: int, one_set: bool) -> search.Neighbours:
+    def _nearest(self, queries: Rows, gallery: Rows, k: int, score: AnyScore, one_set: bool) -> search.Neighbours:
         k = min(k, len(gallery) - one_set)
         return search.nearest(
-            queries, gallery, k, self.score, self.mesh, self.precision, exclude_self=one_set, progress=self.progress
+            queries, gallery, k, score, self.mesh, self.precision, exclude_self=one_set, progress=self.progress
         )
 
     def gallery_moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of the distances of each query to the gallery."""
-        return self._moments(self.queries, self.gallery, self.square)
+        return self._moments(self.queries, self.gallery, self.score, self.square)
 
     def bank_moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of the distances of each gallery item to the bank."""
-        return self._moments(self.gallery, self.bank, self.own_bank)
+        return self._moments(self.gallery, self.bank, self.to_queries, self.bank_is_gallery)
 
-    def _moments(self, queries: Rows, gallery: Rows, one_set: bool) -> tuple[np.ndarray, np.ndarray]:
-        mean, std = search.moments(
-            queries, gallery, self.score, self.mesh, exclude_self=one_set, progress=self.progress
-        )
+    def _moments(self, queries: Rows, gallery: Rows, score: AnyScore, one_set: bool) -> tuple[np.ndarray, np.ndarray]:
+        mean, std = search.moments(queries, gallery, score, self.mesh, exclude_self=one_set, progress=self.progress)
         return -mean, std
 
-    def scores(self, queries: Rows) -> np.ndarray:
-        """Every score with the bank."""
-        return search.all_scores(queries, self.bank, self.score, self.mesh)
+    def bank_log_sum(self) -> np.ndarray:
+        """log sum exp(beta s) of each gallery item over the bank."""
+        one_set = self.bank_is_gallery
+        return search.log_sum_exp(
+            *(self.gallery, self.bank, self.beta, self.to_queries, self.mesh),
+            exclude_self=one_set,
+            progress=self.progress,
+        )
+
+    def bank_scores(self, rows: Rows) -> np.ndarray:
+        """Every score with the bank, of gallery items or of queries of one vector."""
+        return search.all_scores(rows, self.bank, self.to_queries, self.mesh)
 
 
 def fit(
@@ -93,7 +111,7 @@ def fit(
     gallery: Rows,
     bank: Rows | None = None,
     *,
-    score: str | None = None,
+    score: AnyScore | None = None,
     k: int | None = None,
     alpha: float = 0.75,
     beta: float = 20.0,
@@ -105,11 +123,13 @@ def fit(
     """Fits a correction; `demjax.search.nearest(..., correction=...)` then searches by corrected scores.
 
     Args:
-      method: a key of `demjax.hubness.CORRECTIONS`; the search must use that correction's score.
-      queries: [q, d], the queries that will be corrected; or [q, m, d], the nearest of m vectors counts (SEVERAL).
-      gallery: [g, d].
-      bank: [r, d] or [r, m, d], reference queries; None: the queries themselves, which is transductive.
-      score: of the search; default the published one (`hubness.CORRECTIONS`).
+      method: a key of `demjax.hubness.CORRECTIONS`; for several vectors per query one of SEVERAL, for a Pair one of
+        PAIRS.
+      queries: [q, d] or [q, m, d], the queries that will be corrected; of a Pair any rows.
+      gallery: [g, d]; of a Pair any rows.
+      bank: [r, ...], reference queries of the shape of the queries; None: the queries themselves, which is
+        transductive.
+      score: of the search, as `nearest` takes it; default the published one (`hubness.CORRECTIONS`).
       k: neighbours that statistics are taken over, all where there are fewer; default as published (10; local
         scaling, NICDM and DisSim-Local 5; NNN 128; QB-Norm 1).
       alpha: weight of NNN.
@@ -119,36 +139,60 @@ def fit(
       precision: of these neighbours: `certified` where their distances are lost in float32 (tight clusters).
 
     Raises:
-      UserError: an unknown method, numbers out of range, or sides that do not fit.
+      UserError: an unknown method, numbers out of range, sides that do not fit, or a score that the method is not for.
     """
     known = choose("correction", method, CORRECTIONS)
     k = NEIGHBOURS.get(method, 10) if k is None else k
     in_range("k of the correction", k, 1)
     if k != int(k):
         raise UserError(f"k of the correction is {k}: expected a whole number")
-    score = choose("score", known.scores[0] if score is None else score, {s: s for s in known.scores})
+    score = known.scores[0] if score is None else score
+    _check_score(method, score)
     inputs.check(queries, gallery, score)
-    if queries.ndim != 2 and method not in SEVERAL:
+    score = checked_score(score, queries)
+    if isinstance(score, Score) and score.vectors > 1:
+        _check_several(method, queries, exclude_self)
+    bank_is_gallery = exclude_self and bank is None
+    bank = queries if bank is None else bank
+    if len(bank) - bank_is_gallery < 2:
+        raise UserError(f"a bank of {len(bank)}: expected at least two reference queries")
+    check_bank(bank, queries)
+    if isinstance(score, Score) and score.vectors == 1:
+        queries, bank = (x.reshape(len(x), x.shape[-1]) for x in (queries, bank))
+    sides = queries, gallery, bank, score
+    setting = Setting(*sides, int(k), alpha, beta, exclude_self, bank_is_gallery, mesh, precision, progress)
+    return FIT[method](setting)._replace(score=score)
+
+
+def _check_score(method: str, score: AnyScore) -> None:
+    """Raises a UserError unless the method is for scores of that kind."""
+    if isinstance(score, Pair):
+        if method not in PAIRS:
+            raise UserError(
+                f"{method} is for {' or '.join(CORRECTIONS[method].scores)} scores, not for a Pair: expected "
+                f"{' or '.join(PAIRS)}"
+            )
+        return
+    kind = score.kind if isinstance(score, Score) else score
+    choose("score", kind, {s: s for s in CORRECTIONS[method].scores})
+
+
+def _check_several(method: str, queries: Rows, exclude_self: bool) -> None:
+    """Raises a UserError unless the method is for several vectors per query."""
+    if method not in SEVERAL:
         raise UserError(
             f"queries {tuple(queries.shape)}: {method} is for one vector per query, expected [q, d]; for several: "
             f"{', '.join(SEVERAL)}"
         )
-    if queries.ndim != 2 and exclude_self:
+    if exclude_self:
         raise UserError(f"exclude_self with queries {tuple(queries.shape)}: they are no gallery, expected [q, d]")
-    own_bank = exclude_self and bank is None
-    bank = queries if bank is None else bank
-    if len(bank) - own_bank < 2:
-        raise UserError(f"a bank of {len(bank)}: expected at least two reference queries")
-    check_bank(bank, gallery, queries.shape[1:-1])
-    sides = queries, gallery, bank, score
-    return FIT[method](Setting(*sides, int(k), alpha, beta, exclude_self, own_bank, mesh, precision, progress))
 
 
-def check_bank(bank: Rows, gallery: Rows, vectors: tuple[int, ...] = ()) -> None:
-    """Raises a UserError unless the bank has finite float32 rows of the gallery's width, of (m,) vectors or one."""
-    if bank.shape[1:] != (*vectors, gallery.shape[-1]) or bank.dtype != np.float32:
-        expected = ", ".join(map(str, ("r", *vectors, gallery.shape[-1])))
-        raise UserError(f"bank {bank.dtype} {tuple(bank.shape)}: expected float32 [{expected}]")
+def check_bank(bank: Rows, queries: Rows) -> None:
+    """Raises a UserError unless the bank has finite rows like those of the queries (or a gallery of their width)."""
+    if bank.shape[1:] != queries.shape[1:] or bank.dtype != queries.dtype:
+        expected = ", ".join(map(str, ("r", *queries.shape[1:])))
+        raise UserError(f"bank {bank.dtype} {tuple(bank.shape)}: expected {queries.dtype} [{expected}]")
     inputs.largest("bank", bank)  # refuses what is not finite
 
 
@@ -163,29 +207,27 @@ def _first_of_each(ids: np.ndarray) -> np.ndarray:
     return first
 
 
-def _means(found: search.Neighbours) -> np.ndarray:
-    return np.asarray(found.scores).mean(axis=1)
+def _means(neighbours: search.Neighbours) -> np.ndarray:
+    return np.asarray(neighbours.scores).mean(axis=1)
 
 
 def _csls(s: Setting) -> Correction:
-    return similarity.csls(_means(s.to_gallery(s.k)), _means(s.to_bank(s.k)), s.score)
+    return similarity.csls(_means(s.to_gallery(s.k)), _means(s.to_bank(s.k)))
 
 
 def _nnn(s: Setting) -> Correction:
-    return similarity.nnn(_means(s.to_bank(s.k)), len(s.queries), s.alpha, s.score)
-
-
-def _log_sum(s: Setting) -> np.ndarray:
-    return search.log_sum_exp(s.gallery, s.bank, s.beta, s.score, s.mesh, exclude_self=s.own_bank, progress=s.progress)
+    return similarity.nnn(_means(s.to_bank(s.k)), len(s.queries), s.alpha)
 
 
 def _isf(s: Setting) -> Correction:
-    return similarity.inverted_softmax(_log_sum(s), len(s.queries), s.beta)
+    return similarity.inverted_softmax(s.bank_log_sum(), len(s.queries), s.beta)
 
 
 def _dynamic_isf(s: Setting) -> Correction:
     activated = np.asarray(k_occurrence(s.from_bank(s.k).ids, len(s.gallery))) > 0
-    return similarity.dynamic_inverted_softmax(_log_sum(s), s.beta, activated, np.asarray(s.to_gallery(1).ids)[:, 0])
+    return similarity.dynamic_inverted_softmax(
+        s.bank_log_sum(), s.beta, activated, np.asarray(s.to_gallery(1).ids)[:, 0]
+    )
 
 
 def _local_scaling(s: Setting) -> Correction:
@@ -201,11 +243,11 @@ def _mp_gaussian(s: Setting) -> Correction:
 
 
 def _mp_empirical(s: Setting) -> Correction:
-    return distance.mutual_proximity_empirical(s.scores(s.queries), s.scores(s.gallery))
+    return distance.mutual_proximity_empirical(s.bank_scores(s.queries), s.bank_scores(s.gallery))
 
 
 def _gc(s: Setting) -> Correction:
-    return similarity.globally_corrected(s.scores(s.gallery))
+    return similarity.globally_corrected(s.bank_scores(s.gallery))
 
 
 def _dsl(s: Setting) -> Correction:
@@ -217,13 +259,15 @@ def _to_centroid(rows: Rows, others: Rows, ids: np.ndarray) -> np.ndarray:
     """Squared distance [n] of each row to the mean of its neighbours `ids` [n, k] among `others`."""
     out = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), GATHER_ROWS):
-        some = slice(start, start + GATHER_ROWS)
-        centroid = sum(np.asarray(others[column], np.float64) for column in ids[some].T) / ids.shape[1]
-        out[some] = ((np.asarray(rows[some], np.float64) - centroid) ** 2).sum(axis=1)
+        block = slice(start, start + GATHER_ROWS)
+        centroid = sum(np.asarray(others[column], np.float64) for column in ids[block].T) / ids.shape[1]
+        out[block] = ((np.asarray(rows[block], np.float64) - centroid) ** 2).sum(axis=1)
     return out
 
 
-SEVERAL = ("csls", "nnn", "local_scaling", "nicdm")  # need nothing but nearest neighbours
+# mp_empirical needs scores of queries with queries of the bank, DisSim-Local means of gallery rows and of queries.
+SEVERAL = ("csls", "nnn", "isf", "dynamic_isf", "gc", "local_scaling", "nicdm", "mp_gaussian")
+PAIRS = ("csls", "nnn", "isf", "dynamic_isf")  # no distances, and no ranks that a score of any size would outweigh
 NEIGHBOURS = {"nnn": 128, "dynamic_isf": 1, "local_scaling": 5, "nicdm": 5, "dsl": 5}
 FIT: dict[str, Callable[[Setting], Correction]] = {
     "csls": _csls,

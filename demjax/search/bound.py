@@ -57,15 +57,15 @@ def _norm(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.sum(x * x, axis=-1)) * (1 + slack(x.shape[-1])) + TINY
 
 
-def split(rows: jax.Array, scale: Rows, centre: Rows, score: str, dtype: str) -> Parts:
+def split(rows: jax.Array, scale: Rows, centre: Rows, kind: str, dtype: str) -> Parts:
     """Splits rows into a low-precision part and bounds on what is left."""
     d = rows.shape[-1]
-    x = operands.unit(rows) if score == "cosine" else rows * scale
+    x = operands.unit(rows) if kind == "cosine" else rows * scale
     x = x - centre[None]
     lo = x.astype(dtype)
     length = _norm(x)
     # Subtraction rounds by u |x|, and a unit vector is one up to the error of its norm.
-    placing = 2.0**-23 * length + (slack(d) if score == "cosine" else 0.0) + TINY
+    placing = 2.0**-23 * length + (slack(d) if kind == "cosine" else 0.0) + TINY
     back = lo.astype(jnp.float32)
     return Parts(x, lo, length + placing, _norm(back), _norm(x - back) + placing, placing)
 
@@ -91,29 +91,29 @@ def _three_units(like: jax.Array) -> list[jax.Array]:
 
 
 def query_operands(
-    rows: jax.Array, fields: tuple, context: Context, *, score: str, dtype: str, several: bool
+    rows: jax.Array, fields: tuple, context: Context, *, kind: str, dtype: str, several: bool
 ) -> operands.QueryTile:
     """Operands of a query tile. `several` vectors per query need scores that compare across vectors."""
     flat = rows.reshape(-1, rows.shape[-1])
-    part = split(flat, context.scales[0], context.q_centre, score, dtype)
+    part = split(flat, context.scales[0], context.q_centre, kind, dtype)
     error = slack(flat.shape[1])
-    own = jnp.zeros_like(part.length)
-    if several and score == "euclidean":
+    query_bias = jnp.zeros_like(part.length)
+    if several and kind == "euclidean":
         square = jnp.sum(part.x**2, axis=-1) / 2
-        own = -square * (1 - 4 * error)
+        query_bias = -square * (1 - 4 * error)
     # The error of the sum is that of its largest terms: |lo_q| |lo_p| here, the bias with the gallery.
     rounding = _rounded_up(part.delta + 2 * error * part.lo_length, dtype)
-    columns = [*_three_units(part.lo), rounding, _rounded_up(part.length, dtype), *_three_columns(own, dtype)]
+    columns = [*_three_units(part.lo), rounding, _rounded_up(part.length, dtype), *_three_columns(query_bias, dtype)]
     return operands.QueryTile(_with_columns(part.lo, columns), part.length, jnp.zeros((rows.shape[0], 2)), fields)
 
 
 def gallery_operands(
-    rows: jax.Array, fields: tuple, valid: jax.Array, context: Context, *, score: str, dtype: str
+    rows: jax.Array, fields: tuple, valid: jax.Array, context: Context, *, kind: str, dtype: str
 ) -> operands.GalleryTile:
     """Operands of a gallery tile."""
-    part = split(rows, context.scales[1], context.g_centre, score, dtype)
+    part = split(rows, context.scales[1], context.g_centre, kind, dtype)
     error = slack(rows.shape[1])
-    if score == "euclidean":
+    if kind == "euclidean":
         bias = -jnp.sum(part.x**2, axis=-1) / 2
         bias = bias + 4 * error * jnp.abs(bias)
     else:

@@ -28,7 +28,7 @@ EXACT_BYTES = 2**27  # of float64 scores with the whole gallery at once
 EXACT_ROWS = 16384  # of the gallery in one call
 
 
-class Found(NamedTuple):
+class Certified(NamedTuple):
     """float64 results [q, k] on the host, and how many queries took each way."""
 
     ids: np.ndarray
@@ -36,7 +36,7 @@ class Found(NamedTuple):
     ways: dict[str, int]
 
 
-def certified(problem: Problem, k: int) -> Found:
+def certified(problem: Problem, k: int) -> Certified:
     """The k nearest of each query in float64, proved."""
     low = LOW.get(problem.mesh.devices.flat[0].platform, "bfloat16")
     candidates = _candidates(k, problem.gallery.shape[1])
@@ -51,7 +51,7 @@ def certified(problem: Problem, k: int) -> Found:
     if len(left):
         ids[left], scores[left] = _exact(problem.subset(left), k)
         ways["float64"] = len(left)
-    return Found(ids, scores, ways)
+    return Certified(ids, scores, ways)
 
 
 def _candidates(k: int, d: int) -> int:
@@ -61,18 +61,18 @@ def _candidates(k: int, d: int) -> int:
 
 def _context(problem: Problem) -> bound.Context:
     """Subtracting means makes norms, and with them the bounds, small. Several vectors must stay comparable."""
-    scales = np.ldexp(np.asarray(problem.frame.scales), -inputs.LIFT)  # magnitudes near 1: float16 has no more room
+    scales = np.ldexp(np.asarray(problem.context.scales), -inputs.LIFT)  # magnitudes near 1: float16 has no more room
     zero = np.zeros(problem.gallery.shape[1], np.float32)
-    if problem.score != "euclidean" and problem.vectors > 1:
+    if problem.vector_score.kind != "euclidean" and problem.vector_score.vectors > 1:
         return bound.Context(scales, zero, zero)
     means = []
     for x, scale in ((problem.queries, scales[0]), (problem.gallery, scales[1])):
         rows = inputs.without_outliers(inputs.sample(x).reshape(-1, len(zero))) * scale
-        if problem.score == "cosine":
+        if problem.vector_score.kind == "cosine":
             norm = np.linalg.norm(rows, axis=1, keepdims=True)
             rows = rows / np.where(norm > 0, norm, 1.0)
         means.append(rows.mean(axis=0).astype(np.float32))
-    return bound.Context(scales, means[problem.score == "euclidean"], means[1])
+    return bound.Context(scales, means[problem.vector_score.kind == "euclidean"], means[1])
 
 
 def _attempt(
@@ -80,38 +80,38 @@ def _attempt(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(ids, float64 scores, proved) by bounds in `dtype`."""
     candidates = min(candidates, problem.eligible)
-    static = (("score", problem.score), ("dtype", dtype))
-    encode_queries = Kernel(bound.query_operands, (*static, ("several", problem.vectors > 1)))
+    static = (("kind", problem.vector_score.kind), ("dtype", dtype))
+    prepare_queries = Kernel(bound.query_operands, (*static, ("several", problem.vector_score.vectors > 1)))
     cut = problem.tiling(candidates)
-    recipe = partial(Recipe, encode_queries, Kernel(bound.gallery_operands, static))
+    recipe = partial(Recipe, prepare_queries, Kernel(bound.gallery_operands, static))
     rescore = _Rescorer(problem, cut)
     parts = []
     for start, best in zip(cut.q_starts(), find_best(problem, cut, candidates, recipe, context), strict=True):
-        some = slice(start, min(start + cut.q_block, cut.queries))
-        found, bounds = (np.asarray(x)[: some.stop - start] for x in (best.ids, best.scores))
-        exact = rescore(some, best.ids)
-        proved = np.ones(len(found), bool)
+        block = slice(start, min(start + cut.q_block, cut.queries))
+        ids_of_block, bounds = (np.asarray(x)[: block.stop - start] for x in (best.ids, best.scores))
+        exact = rescore(block, best.ids)
+        proved = np.ones(len(ids_of_block), bool)
         if candidates < problem.eligible:
             worst = np.partition(exact, -k, axis=1)[:, -k]
-            proved = _above(problem.queries[some], worst, bounds[:, -1], context, problem.score)
-        parts.append((*float64.ordered(exact, found, k), proved))
+            proved = _above(problem.queries[block], worst, bounds[:, -1], context, problem.vector_score.kind)
+        parts.append((*float64.ordered(exact, ids_of_block, k), proved))
     ids, scores, all_proved = (np.concatenate(x) for x in zip(*parts, strict=True))
     return ids, scores, all_proved
 
 
-def _above(queries: Rows, scores: np.ndarray, bounds: np.ndarray, context: bound.Context, score: str) -> np.ndarray:
+def _above(queries: Rows, scores: np.ndarray, bounds: np.ndarray, context: bound.Context, kind: str) -> np.ndarray:
     """Whether float64 scores [q] are above bounds [q] of the form S of `bound.py`."""
     several = queries.ndim == 3
     x = np.asarray(queries, np.float64)
     q_scale, g_scale = (float(s) for s in np.asarray(context.scales))
-    if score == "euclidean":
+    if kind == "euclidean":
         offset = 0.0 if several else ((x * q_scale - np.asarray(context.q_centre)) ** 2).sum(axis=-1) / 2
         value = offset - (scores * q_scale) ** 2 / 2
     else:
-        if score == "cosine":
+        if kind == "cosine":
             norm = np.linalg.norm(x, axis=-1, keepdims=True)
             x = x / np.where(norm > 0, norm, 1.0)
-        scale, both = (q_scale, q_scale * g_scale) if score == "dot" else (1.0, 1.0)
+        scale, both = (q_scale, q_scale * g_scale) if kind == "dot" else (1.0, 1.0)
         offset = 0.0 if several else (x * scale) @ np.asarray(context.g_centre, np.float64)
         value = scores * both - offset
     rounding = x.shape[-1] * 2.0**-48 * (np.abs(value) + np.abs(offset) + 2.0**-90)
@@ -128,18 +128,18 @@ class _Rescorer:
             everywhere = NamedSharding(cut.mesh, PartitionSpec())
             self._resident = place(np.asarray(problem.gallery), everywhere)
 
-    def __call__(self, some: slice, ids: jax.Array) -> np.ndarray:
-        """Scores [q, c] of the queries `some` with their candidates `ids`; rows beyond these queries are padding."""
+    def __call__(self, block: slice, ids: jax.Array) -> np.ndarray:
+        """Scores [q, c] of the queries of `block` with their candidates `ids`; the rows after them are padding."""
         problem, cut = self._problem, self._cut
-        queries = pad(put(problem.queries, some.start, cut.q_block, cut.mesh, cut.q_spec), cut.q_block)
+        queries = pad(put(problem.queries, block.start, cut.q_block, cut.mesh, cut.q_spec), cut.q_block)
         queries = queries.reshape(cut.q_block, -1, queries.shape[-1])
-        n, score = some.stop - some.start, problem.score
+        n, kind = block.stop - block.start, problem.vector_score.kind
         if self._resident is not None:
-            return float64.enabled(float64.of_candidates, queries, self._resident, ids, score=score)[:n]
+            return float64.enabled(float64.of_candidates, queries, self._resident, ids, kind=kind)[:n]
         out = []
         for column in np.asarray(ids).T:
             rows = place(np.asarray(problem.gallery[column]), NamedSharding(cut.mesh, cut.q_spec))
-            out.append(float64.enabled(float64.pairs, queries, rows, score=score)[:n])
+            out.append(float64.enabled(float64.pairs, queries, rows, kind=kind)[:n])
         return np.stack(out, axis=1)
 
 
@@ -154,7 +154,7 @@ def _exact(problem: Problem, k: int) -> tuple[np.ndarray, np.ndarray]:
         q = put(problem.queries, start, queries_at_once, problem.mesh, everywhere)
         q = q.reshape(len(q), -1, q.shape[-1])
         tiles = (put(problem.gallery, g, block, problem.mesh, shared) for g in range(0, rows, block))
-        scored = [float64.enabled(float64.of_all, q, x, score=problem.score) for x in tiles]
+        scored = [float64.enabled(float64.of_all, q, x, kind=problem.vector_score.kind) for x in tiles]
         every = np.concatenate(scored, axis=1)[:, :rows]
         if problem.excluded is not None:
             every[np.arange(len(every)), problem.excluded[start : start + queries_at_once]] = -np.inf

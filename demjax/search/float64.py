@@ -14,32 +14,32 @@ import numpy as np
 from demjax.mesh import localise
 
 
-@partial(jax.jit, static_argnames="score")
-def pairs(q: jax.Array, rows: jax.Array, score: str) -> jax.Array:
+@partial(jax.jit, static_argnames="kind")
+def pairs(q: jax.Array, rows: jax.Array, kind: str) -> jax.Array:
     """Scores [n] of queries [n, m, d] with one row [n, d] each: the best of the m."""
     q, rows = q.astype(jnp.float64), rows.astype(jnp.float64)[:, None]
-    if score == "euclidean":
+    if kind == "euclidean":
         return jnp.max(-jnp.sqrt(jnp.sum((q - rows) ** 2, axis=-1)), axis=-1)
     dots = jnp.sum(q * rows, axis=-1)
-    if score == "cosine":
+    if kind == "cosine":
         norms = jnp.sqrt(jnp.sum(q * q, axis=-1)) * jnp.sqrt(jnp.sum(rows * rows, axis=-1))
         dots = dots / jnp.where(norms > 0, norms, 1.0)
     return jnp.max(dots, axis=-1)
 
 
-@partial(jax.jit, static_argnames="score")
-def of_candidates(queries: jax.Array, gallery: jax.Array, ids: jax.Array, score: str) -> jax.Array:
+@partial(jax.jit, static_argnames="kind")
+def of_candidates(queries: jax.Array, gallery: jax.Array, ids: jax.Array, kind: str) -> jax.Array:
     """Scores [q, c] of queries [q, m, d] with the gallery rows `ids` [q, c]."""
     # One candidate of every query at a time: gathering all of them first would take four times as long.
-    return jax.lax.map(lambda column: pairs(queries, gallery[column], score), ids.T).T
+    return jax.lax.map(lambda column: pairs(queries, gallery[column], kind), ids.T).T
 
 
-@partial(jax.jit, static_argnames="score")
-def of_all(queries: jax.Array, gallery: jax.Array, score: str) -> jax.Array:
+@partial(jax.jit, static_argnames="kind")
+def of_all(queries: jax.Array, gallery: jax.Array, kind: str) -> jax.Array:
     """Scores [q, g] of queries [q, m, d] with every row of a gallery tile."""
 
     def one(q: jax.Array) -> jax.Array:
-        return pairs(jnp.broadcast_to(q, (gallery.shape[0], *q.shape)), gallery, score)
+        return pairs(jnp.broadcast_to(q, (gallery.shape[0], *q.shape)), gallery, kind)
 
     return jax.lax.map(one, queries)
 
@@ -50,8 +50,9 @@ def ordered(scores: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np
         order = np.lexsort((ids, -scores), axis=-1)[:, :k]
         return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
     worst = np.partition(scores, -k, axis=1)[:, -k]  # sort only what can be among the k, all that tie with the last too
-    found = [_first(row[at], own[at], k) for row, own, at in zip(scores, ids, scores >= worst[:, None], strict=True)]
-    return np.stack([own for own, _ in found]), np.stack([row for _, row in found])
+    eligible = scores >= worst[:, None]
+    firsts = [_first(row[at], row_ids[at], k) for row, row_ids, at in zip(scores, ids, eligible, strict=True)]
+    return np.stack([first for first, _ in firsts]), np.stack([row for _, row in firsts])
 
 
 def _first(scores: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What a search accepts, and one reading of it before the work begins."""
+"""Checks of what a search is called with, and one reading of both sides before the work begins."""
 
 import math
 from typing import Any, NamedTuple
@@ -8,12 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from demjax.checks import UserError, choose
+from demjax.search.score import SCORES, Pair, Score, described
 
-SCORES = {
-    "euclidean": "minus the distance",
-    "cosine": "cosine of the angle, 0 with a zero vector",
-    "dot": "inner product",
-}
 SURVEY_ROWS = 8192
 SAMPLE_ROWS = 512
 MIDDLE_ROWS = 128  # a median of more takes as long as a small search
@@ -38,26 +34,27 @@ class Frame(NamedTuple):
     centre: Rows
 
 
-def check(queries: Any, gallery: Any, score: str, vectors: bool = True) -> None:
-    """Raises a UserError for what can be told from types and shapes.
+def check(queries: Any, gallery: Any, score: Any) -> None:
+    """Raises a UserError for what types and shapes alone show, before anything is read.
 
     Args:
-      queries: [q, d] or, with `vectors`, [q, m, d].
-      gallery: [g, d].
-      score: one of SCORES.
-      vectors: whether several vectors per query are allowed.
+      queries: float32 [q, d] or [q, m, d]; of a Pair any array with a row per query.
+      gallery: float32 [g, d]; of a Pair any array.
+      score: the name of a kind, a Score or a Pair.
     """
-    choose("score", score, SCORES)
+    pair = isinstance(score, Pair)
+    if not pair:
+        choose("score", score.kind if isinstance(score, Score) else score, SCORES)
     for name, x in (("queries", queries), ("gallery", gallery)):
         if not isinstance(x, np.ndarray | jax.Array):
             raise UserError(f"{name} are a {type(x).__name__}: expected a float32 array of NumPy or JAX")
-        if x.dtype != np.float32:
+        if not pair and x.dtype != np.float32:
             raise UserError(f"{name} are {x.dtype}: expected float32; convert with x.astype('float32')")
     shapes = f"queries {tuple(queries.shape)} and gallery {tuple(gallery.shape)}"
-    dims = (2, 3) if vectors else (2,)
-    if queries.ndim not in dims or gallery.ndim != 2 or queries.shape[-1] != gallery.shape[1]:
-        expected = "[q, d] or [q, m, d]" if vectors else "[q, d]"
-        raise UserError(f"{shapes}: expected {expected} and [g, d] with one width d")
+    if pair and 0 in (queries.ndim, gallery.ndim):
+        raise UserError(f"{shapes}: expected arrays with one row per query and per gallery row")
+    if not pair and (queries.ndim not in (2, 3) or gallery.ndim != 2 or queries.shape[-1] != gallery.shape[1]):
+        raise UserError(f"{shapes}: expected [q, d] or [q, m, d] and [g, d] with one width d")
     if 0 in queries.shape or 0 in gallery.shape:
         raise UserError(f"{shapes}: expected at least one query, one gallery row and one column")
 
@@ -99,6 +96,8 @@ def largest(name: str, x: Rows) -> float:
     peak = 0.0
     for start in range(0, x.shape[0], SURVEY_ROWS):
         part = x[start : start + SURVEY_ROWS]
+        if not jnp.issubdtype(part.dtype, jnp.floating):
+            break  # whole numbers are finite
         here = _numpy_largest(part) if isinstance(part, np.ndarray) else float(_jax_largest(part))
         if not math.isfinite(here):
             part = np.asarray(part)
@@ -107,6 +106,18 @@ def largest(name: str, x: Rows) -> float:
             raise UserError(f"{name} row {start + row} holds {bad}: expected finite numbers; mend or drop that row")
         peak = max(peak, here)
     return peak
+
+
+def check_finite(score: Score | Pair, what: str, values: Rows) -> None:
+    """Raises a UserError where the function of a Pair has given what is no finite number; products are finite."""
+    if not isinstance(score, Pair):
+        return
+    wrong = ~np.isfinite(np.asarray(values)).reshape(len(values), -1).all(axis=1)
+    if wrong.any():
+        raise UserError(
+            f"{described(score)}: the score of query {int(np.argmax(wrong))} with {what} is NaN or infinite: expected "
+            "finite numbers for every query and gallery row"
+        )
 
 
 def _numpy_largest(part: np.ndarray) -> float:
@@ -125,21 +136,21 @@ def _scale(peak: float) -> float:
     return 2.0 ** min(LIFT - max(math.frexp(peak)[1], -125), 126)  # beyond that the scale would leave float32
 
 
-def shared_frame(queries: Rows, gallery: Rows, score: str) -> Frame:
+def shared_frame(queries: Rows, gallery: Rows, kind: str) -> Frame:
     """Reads both sides once: checks that they are finite, and finds scales and centre."""
     q_scale, g_scale = _scale(largest("queries", queries)), _scale(largest("gallery", gallery))
-    if score == "cosine":
+    if kind == "cosine":
         q_scale = g_scale = 1.0  # every row has its own length
-    if score == "euclidean":
+    if kind == "euclidean":
         q_scale = g_scale = min(q_scale, g_scale)
     centre = np.zeros(gallery.shape[1], np.float32)
-    if score == "euclidean":
+    if kind == "euclidean":
         centre = _centre(without_outliers(sample(gallery)) * g_scale)
     return Frame(np.array([q_scale, g_scale], np.float32), centre)
 
 
 def sample(x: Rows) -> np.ndarray:
-    """Some rows, evenly spaced, in float64."""
+    """Evenly spaced rows, in float64."""
     stride = max(1, math.ceil(x.shape[0] / SAMPLE_ROWS))
     return np.asarray(x[::stride]).astype(np.float64)
 

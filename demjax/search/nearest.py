@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from demjax.checks import UserError, choose
-from demjax.search import operands
+from demjax.search import inputs, tile_scores
 from demjax.search.best import find_best
 from demjax.search.certificate import certified
 from demjax.search.problem import Problem, checked_problem
+from demjax.search.score import AnyScore, Pair, Score, described, same_score
 
 PRECISIONS = {
     "highest": "float32 products at the highest precision of the device",
@@ -29,15 +30,15 @@ class Neighbours(NamedTuple):
 
 
 def nearest(
-    queries: Float[Array | np.ndarray, "q d"] | Float[Array | np.ndarray, "q m d"],
-    gallery: Float[Array | np.ndarray, "g d"],
+    queries: Shaped[Array | np.ndarray, "q ..."],
+    gallery: Shaped[Array | np.ndarray, "g ..."],
     k: int = 1,
-    score: str = "euclidean",
+    score: AnyScore = "euclidean",
     mesh: Mesh | None = None,
     precision: str = "highest",
     *,
     exclude_self: bool = False,
-    correction: tuple[Callable, tuple, tuple, str] | None = None,
+    correction: tuple[Callable, tuple, tuple, AnyScore] | None = None,
     progress: bool = False,
 ) -> Neighbours:
     """The k gallery rows nearest to each query, exactly; equal scores in the order of their ids.
@@ -45,18 +46,20 @@ def nearest(
     Never more than a tile of scores is in memory. The same ids come out on any number of devices.
 
     Args:
-      queries: float32 [q, d], or [q, m, d] for m vectors per query: its score is then the largest of the m.
-        A NumPy memory map (`demjax.data.open_npy`) is read block by block and may be larger than memory; so may
-        the gallery.
-      gallery: float32.
+      queries: float32 [q, d], or [q, m, d] for m vectors per query. A NumPy memory map (`demjax.data.open_npy`) is
+        read block by block and may be larger than memory; so may the gallery. For a Pair: any array [q, ...].
+      gallery: float32 [g, d]; for a Pair any array [g, ...].
       k: 1 <= k <= g.
-      score: `euclidean` (minus the distance), `cosine` (in [-1, 1]; 0 with a zero vector) or `dot`.
+      score: `euclidean` (minus the distance), `cosine` (in [-1, 1]; 0 with a zero vector) or `dot`: of several
+        vectors of a query the greatest score. A `Score` says how many vectors a query has and whether the mean of
+        several of their scores counts. A `Pair` computes scores by a function.
       mesh: devices to share the work (`demjax.mesh.data_mesh()`: all of them); default one device.
       precision: `highest`: float32 products. Neighbours whose scores differ by less than float32 rounding may
         change places; for distances that is the rounding of |q - c|^2, c the middle of the gallery: tight clusters
         far apart need `certified`. `certified`: low-precision candidates, a proof that nothing else can belong to
         the result, and float64 scores for the candidates; where the proof fails, float64 for the whole gallery.
-        The result equals float64 brute force on the given numbers (magnitudes below 1e-38 count as 0).
+        The result equals float64 brute force on the same numbers (magnitudes below 1e-38 count as 0). Neither a Pair
+        nor a mean of several vector scores is proved.
       exclude_self: queries are the gallery: no row is its own neighbour.
       correction: (function, query fields, gallery fields, score) as made by `demjax.hubness` or `hubness.fit` for
         these queries, this gallery and this score: the search is then by corrected scores. Only with `highest`.
@@ -66,7 +69,8 @@ def nearest(
       Neighbours: float32 scores; NumPy arrays if both sides are NumPy arrays, else JAX arrays.
 
     Raises:
-      UserError: shapes, dtypes or k that do not fit, an empty side, NaN or infinity (with its row), unknown names.
+      UserError: shapes, dtypes or k that do not fit, an empty side, NaN or infinity (with its row), unknown names;
+        `certified` with a correction or a score that cannot be proved.
     """
     choose("precision", precision, PRECISIONS)
     if correction and precision != "highest":
@@ -77,33 +81,42 @@ def nearest(
     k = int(k)
     if correction:
         _check_correction(correction, problem)
+    if precision == "certified" and (isinstance(problem.score, Pair) or problem.score.mean_of_best > 1):
+        raise UserError(
+            f"{described(problem.score)} with precision='certified': expected 'highest'; only the greatest of the "
+            "vector scores of a query is proved"
+        )
     if precision == "certified":
         ids, scores, _ = certified(problem, k)
         blocks = [ids], [scores.astype(np.float32)]
     else:
         blocks = _highest(problem, k, correction)
     xp: Any = np if isinstance(queries, np.ndarray) and isinstance(gallery, np.ndarray) else jnp
-    return Neighbours(*(xp.concatenate([xp.asarray(x) for x in part])[: len(queries)] for part in blocks))
+    found = Neighbours(*(xp.concatenate([xp.asarray(x) for x in part])[: len(queries)] for part in blocks))
+    inputs.check_finite(problem.score, "one of its neighbours", found.scores)
+    return found
 
 
-def _check_correction(correction: tuple[Callable, tuple, tuple, str], problem: Problem) -> None:
+def _check_correction(correction: tuple[Callable, tuple, tuple, AnyScore], problem: Problem) -> None:
     _, q_fields, g_fields, score = correction
-    if score != problem.score:
-        raise UserError(f"the correction is for {score} scores, the search is by {problem.score}: expected one score")
+    if not same_score(score, problem.score):
+        raise UserError(
+            f"the correction is for {described(score)} scores, the search is by {described(problem.score)}: expected "
+            "one score"
+        )
     for what, fields, rows in (("queries", q_fields, problem.queries), ("gallery rows", g_fields, problem.gallery)):
         for field in fields:
             if len(field) != len(rows):
                 raise UserError(f"the correction was fitted for {len(field)} {what}, the search has {len(rows)}")
 
 
-def _highest(problem: Problem, k: int, correction: tuple[Callable, tuple, tuple, str] | None) -> tuple[list, list]:
+def _highest(problem: Problem, k: int, correction: tuple[Callable, tuple, tuple, AnyScore] | None) -> tuple[list, list]:
     """(ids, scores) of each block of queries."""
     apply, q_fields, g_fields, _ = correction or (None, (), (), "")
-    best = find_best(
-        problem, problem.tiling(k), k, partial(operands.recipe, problem), problem.frame, apply, q_fields, g_fields
-    )
+    recipe = partial(tile_scores.recipe, problem)
+    best = find_best(problem, problem.tiling(k), k, recipe, problem.context, apply, q_fields, g_fields)
     ids, scores = [b.ids for b in best], [b.scores for b in best]
-    if apply is None:
-        scales = jnp.asarray(problem.frame.scales)[None]
-        scores = [operands.to_scores(b.scores, b.square, scales, problem.score, problem.vectors > 1) for b in best]
+    if apply is None and isinstance(problem.score, Score):
+        scales = jnp.asarray(problem.context.scales)[None]
+        scores = [tile_scores.to_scores(b.scores, b.square, scales, problem.score) for b in best]
     return ids, scores

@@ -1,4 +1,4 @@
-"""A search as it was asked: checked, with everything later stages read."""
+"""A checked search, with everything that later stages read."""
 
 from typing import Any, NamedTuple
 
@@ -10,47 +10,52 @@ from demjax.checks import UserError
 from demjax.mesh import DATA_AXIS, data_mesh
 from demjax.progress import ProgressLine
 from demjax.search import inputs
-from demjax.search.tiles import Rows, Tiling, tiling
+from demjax.search.pair_size import numbers_per_pair
+from demjax.search.score import Pair, Score, checked_score
+from demjax.search.tiles import Rows, Size, Tiling, tiling
 
 
 class Problem(NamedTuple):
     """A checked search.
 
     Attributes:
-      queries, gallery: [q, d] or [q, m, d], and [g, d]; finite float32.
-      score: one of `inputs.SCORES`.
-      own: the gallery row [q] a query may not find, -1 for none; None where no query has one.
+      queries, gallery: finite float32 [q, d] or [q, m, d] with m > 1, and [g, d]; of a Pair any arrays.
+      score: what it is by.
+      excluded: the gallery row [q] that may not be a neighbour of the query, -1 for none; None where no query has one.
       mesh: the devices.
-      frame: what is taken out of both sides.
-      progress: whether to tell how far it is.
+      context: arrays that every tile needs: the frame of products, or the variables of a Pair.
+      size: what a query and a gallery row take of a tile.
+      progress: whether to show a progress line.
     """
 
     queries: Rows
     gallery: Rows
-    score: str
+    score: Score | Pair
     excluded: np.ndarray | None
     mesh: Mesh
-    frame: inputs.Frame
+    context: Any
+    size: Size
     progress: bool
 
     @property
-    def vectors(self) -> int:
-        """Vectors per query; its score is the largest of theirs."""
-        return 1 if self.queries.ndim == 2 else self.queries.shape[1]
+    def vector_score(self) -> Score:
+        """The score of a search that is by products of vectors."""
+        assert isinstance(self.score, Score)
+        return self.score
 
     @property
     def eligible(self) -> int:
-        """How many gallery rows a query can find at least."""
+        """How many gallery rows can be neighbours of a query at least."""
         return len(self.gallery) - (self.excluded is not None)
 
     def subset(self, which: np.ndarray) -> "Problem":
-        """The same for some of the queries."""
+        """The same search for a part of the queries."""
         excluded = None if self.excluded is None else self.excluded[which]
         return self._replace(queries=np.asarray(self.queries[which]), excluded=excluded)
 
     def tiling(self, results: int, by_queries: bool = False) -> Tiling:
         """The cut into tiles when so many results are kept for each query."""
-        return tiling(len(self.queries), len(self.gallery), results, self.vectors, self.mesh, by_queries)
+        return tiling(len(self.queries), len(self.gallery), results, self.size, self.mesh, by_queries)
 
     def progress_line(self, label: str) -> ProgressLine | None:
         """A progress line, if wanted."""
@@ -58,21 +63,16 @@ class Problem(NamedTuple):
 
 
 def checked_problem(
-    queries: Any,
-    gallery: Any,
-    score: str,
-    mesh: Mesh | None,
-    progress: bool,
-    exclude_self: bool = False,
-    k: Any = 1,
-    vectors: bool = True,
+    queries: Any, gallery: Any, score: Any, mesh: Mesh | None, progress: bool, exclude_self: bool = False, k: Any = 1
 ) -> Problem:
-    """Checks a search; `vectors` says whether several vectors per query are allowed.
+    """Checks a search and reads both sides once.
 
     Raises:
-      UserError: shapes, dtypes or k that do not fit, an empty side, NaN or infinity (with its row), an unknown score.
+      UserError: shapes, dtypes or k that do not fit, an empty side, NaN or infinity (with its row), a score that is
+        unknown or for other queries.
     """
-    inputs.check(queries, gallery, score, vectors)
+    inputs.check(queries, gallery, score)
+    score = checked_score(score, queries)
     inputs.check_k(k, len(gallery), exclude_self)
     if exclude_self and len(queries) != len(gallery):
         raise UserError(f"exclude_self with {len(queries)} queries and {len(gallery)} gallery rows: expected one set")
@@ -82,4 +82,16 @@ def checked_problem(
         raise UserError(
             f"the mesh has axes {mesh.axis_names}: expected one, {DATA_AXIS!r}, as of demjax.mesh.data_mesh"
         )
-    return Problem(queries, gallery, score, excluded, mesh, inputs.shared_frame(queries, gallery, score), progress)
+    if isinstance(score, Pair):
+        context = score.variables
+        for name, x in (("queries", queries), ("gallery", gallery)):
+            inputs.largest(name, x)  # refuses what is not finite
+        q_bytes, g_bytes = (x[:1].size * x.dtype.itemsize for x in (queries, gallery))
+        size = Size(1, numbers_per_pair(score, queries, gallery), q_bytes, g_bytes)
+    else:
+        if score.vectors == 1:
+            queries = queries.reshape(len(queries), queries.shape[-1])
+        context = inputs.shared_frame(queries, gallery, score.kind)
+        kept = 2 * score.mean_of_best if 1 < score.mean_of_best < score.vectors else 0  # before and after each vector
+        size = Size(score.vectors, score.vectors + kept)
+    return Problem(queries, gallery, score, excluded, mesh, context, size, progress)

@@ -6,13 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Integer
+from jaxtyping import Array, Int, Integer, Shaped
 
 from demjax.checks import choose
-from demjax.search import inputs, operands
+from demjax.search import inputs, tile_scores
+from demjax.search.operands import GalleryTile, QueryTile
 from demjax.search.problem import Problem, checked_problem
 from demjax.search.row_reductions import row_sum
+from demjax.search.score import AnyScore
 from demjax.search.sweep import Kernel, merge_by_query, sweep
+from demjax.search.tile_scores import Scoring
 from demjax.search.tiles import LARGE_K, Tiling
 
 TIES = {
@@ -38,7 +41,7 @@ def _best(scores: jax.Array, ids: jax.Array, equals: jax.Array) -> Positive:
     return Positive(top, jnp.where(tied, ids, NO_ID).min(axis=1), jnp.where(tied, equals, 0).sum(axis=1))
 
 
-def _pick(s: jax.Array, positives: jax.Array, first_row: jax.Array) -> Positive:
+def _best_of_tile(s: jax.Array, positives: jax.Array, first_row: jax.Array) -> Positive:
     """The best positive [q, c] (-1: none) that this tile of scores holds."""
     at = positives - first_row
     here = (positives >= 0) & (at >= 0) & (at < s.shape[1])
@@ -46,7 +49,7 @@ def _pick(s: jax.Array, positives: jax.Array, first_row: jax.Array) -> Positive:
     return _best(jnp.where(here, scores, -jnp.inf), jnp.where(here, positives, NO_ID), here.astype(jnp.int32))
 
 
-def _count(s: jax.Array, best: Positive, first_row: jax.Array, ties: str) -> jax.Array:
+def _ahead_in_tile(s: jax.Array, best: Positive, first_row: jax.Array, ties: str) -> jax.Array:
     """How many rows of this tile stand before the best positive."""
     bar = best.score[:, None]
     ahead = s >= bar if ties == "pessimistic" else s > bar
@@ -56,44 +59,46 @@ def _count(s: jax.Array, best: Positive, first_row: jax.Array, ties: str) -> jax
     return row_sum(ahead, "int32")
 
 
-def pick(
-    q: operands.QueryTile, g: operands.GalleryTile, first_row: jax.Array, best: Positive | None, *, vectors: int
+def best_positive(
+    q: QueryTile, g: GalleryTile, first_row: jax.Array, best: Positive | None, context: Any, *, score: Scoring
 ) -> Positive:
     """A tile of the first pass. The score of a positive must come from the product it is compared with."""
-    here = _pick(operands.product(q.operands, g.operands, vectors), q.fields[0], first_row)
+    here = _best_of_tile(tile_scores.ranking_scores(q, g, context, score), q.fields[0], first_row)
     if best is None:
         return here
     return _best(*(jnp.stack([old, new], axis=1) for old, new in zip(best, here, strict=True)))
 
 
-def count(
-    q: operands.QueryTile,
-    g: operands.GalleryTile,
+def count_ahead(
+    q: QueryTile,
+    g: GalleryTile,
     first_row: jax.Array,
     before: jax.Array | None,
+    context: Any,
     *,
-    vectors: int,
+    score: Scoring,
     ties: str,
 ) -> jax.Array:
     """A tile of the second pass; the fields of the queries are their best positives."""
-    here = _count(operands.product(q.operands, g.operands, vectors), Positive(*q.fields), first_row, ties)
+    s = tile_scores.ranking_scores(q, g, context, score)
+    here = _ahead_in_tile(s, Positive(*q.fields), first_row, ties)
     return here if before is None else before + here
 
 
 def one_pass(
-    q: operands.QueryTile, g: operands.GalleryTile, first_row: jax.Array, carry: None, *, vectors: int, ties: str
+    q: QueryTile, g: GalleryTile, first_row: jax.Array, carry: None, context: Any, *, score: Scoring, ties: str
 ) -> tuple:
     """Both passes, where the gallery is a single tile."""
-    s = operands.product(q.operands, g.operands, vectors)
-    best = _pick(s, q.fields[0], first_row)
-    return _count(s, best, first_row, ties), *best
+    s = tile_scores.ranking_scores(q, g, context, score)
+    best = _best_of_tile(s, q.fields[0], first_row)
+    return _ahead_in_tile(s, best, first_row, ties), *best
 
 
 def ranks(
-    queries: Float[Array | np.ndarray, "q d"] | Float[Array | np.ndarray, "q m d"],
-    gallery: Float[Array | np.ndarray, "g d"],
+    queries: Shaped[Array | np.ndarray, "q ..."],
+    gallery: Shaped[Array | np.ndarray, "g ..."],
     positives: Integer[Array | np.ndarray, "q c"],
-    score: str = "euclidean",
+    score: AnyScore = "euclidean",
     mesh: Mesh | None = None,
     *,
     ties: str = "lowest_id",
@@ -119,23 +124,24 @@ def ranks(
     inputs.check_positives(wanted, len(queries), len(gallery))
     wanted = wanted.astype(np.int32)
     cut = problem.tiling(max(wanted.shape[1], LARGE_K + 1))  # tiles with long rows: more often only one
-    rules = (("vectors", problem.vectors), ("ties", ties))
+    by = ("score", tile_scores.scoring(problem.score))
     if cut.by_queries and len(gallery) <= cut.g_rows:
-        before, *best = _on_host(cut, _run(problem, cut, (wanted,), Kernel(one_pass, rules)))
+        before, *best = _on_host(cut, _run(problem, cut, (wanted,), Kernel(one_pass, (by, ("ties", ties)))))
     else:
-        found = _run(problem, cut, (wanted,), Kernel(pick, rules[:1]), _holds_positives(cut, wanted))
-        best = _on_host(cut, [tuple(_best(*(x.T for x in merge_by_query(cut, block)))) for block in found])
-        counted = _run(problem, cut, tuple(best), Kernel(count, rules))
+        blocks = _run(problem, cut, (wanted,), Kernel(best_positive, (by,)), _holds_positives(cut, wanted))
+        best = _on_host(cut, [tuple(_best(*(x.T for x in merge_by_query(cut, block)))) for block in blocks])
+        counted = _run(problem, cut, tuple(best), Kernel(count_ahead, (by, ("ties", ties))))
         (before,) = _on_host(cut, [(merge_by_query(cut, block).sum(axis=0),) for block in counted])
+    inputs.check_finite(problem.score, "the best positive", best[0])
     if ties == "pessimistic":
         before = before - best[2]
     return 1 + before
 
 
 def _run(problem: Problem, cut: Tiling, fields: tuple, step: Kernel, needed: np.ndarray | None = None) -> list[Any]:
-    told = problem.progress_line("ranking" if needed is None else "finding positives")
+    line = problem.progress_line("ranking" if needed is None else "scoring positives")
     sides = (problem.queries, *fields), (problem.gallery,)
-    return sweep(cut, *sides, operands.recipe(problem, step), problem.frame, told, needed)
+    return sweep(cut, *sides, tile_scores.recipe(problem, step), problem.context, line, needed)
 
 
 def _on_host(cut: Tiling, blocks: list[tuple]) -> list[np.ndarray]:

@@ -19,8 +19,8 @@ def _strands(x: jax.Array) -> jax.Array:
 
 def row_sum(x: Shaped[Array, "q n"], dtype: str | None = None) -> Shaped[Array, " q"]:
     """The sum of each row."""
-    some = jnp.sum(_strands(x), axis=1, dtype=dtype)
-    return jnp.sum(jax.lax.optimization_barrier(some), axis=1, dtype=dtype)  # else XLA makes one reduction of the two
+    sums = jnp.sum(_strands(x), axis=1, dtype=dtype)
+    return jnp.sum(jax.lax.optimization_barrier(sums), axis=1, dtype=dtype)  # else XLA makes one reduction of the two
 
 
 def row_max(x: Shaped[Array, "q n"]) -> Shaped[Array, " q"]:

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from demjax.mesh import DATA_AXIS, localise
+from demjax.mesh import DATA_AXIS, localise, place
 from demjax.search.tiles import Rows, Tiling, pad, put
 
-RESIDENT_BYTES = 2**28  # of queries kept ready between chunks of the gallery; more are encoded again
-ENCODED_ROWS = 512  # of the gallery at once
+RESIDENT_BYTES = 2**28  # of queries kept ready between chunks of the gallery; more are prepared again
+PREPARED_ROWS = 512  # of the gallery at once
 REPLICATED = PartitionSpec()
 
 Progress = Callable[[int, int], None]
@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
     Attributes:
       queries: (rows, fields, context) -> what a step needs of a query tile.
       gallery: (rows, fields, valid, context) -> what it needs of a gallery tile; padding is not valid.
-      step: (queries, gallery, first gallery row, carry or None) -> carry, one leading row per query.
+      step: (queries, gallery, first gallery row, carry or None, context) -> carry, one leading row per query.
     """
 
     queries: Kernel
@@ -57,15 +57,15 @@ def _gallery_tile(
     sides = tuple(pad(x, rows) for x in sides)
     valid = _first(start, rows, split) + jnp.arange(rows) < total
 
-    def encode(part: tuple) -> Any:
-        *some, ok = part
-        return kernel.function(some[0], tuple(some[1:]), ok, context, **dict(kernel.static))
+    def prepare(part: tuple) -> Any:
+        rows_of_part, *fields, valid_part = part
+        return kernel.function(rows_of_part, tuple(fields), valid_part, context, **dict(kernel.static))
 
-    if rows % ENCODED_ROWS:
-        return encode((*sides, valid))
+    if rows % PREPARED_ROWS:
+        return prepare((*sides, valid))
     # In parts that stay in the cache: whole, every intermediate array would be written to memory and read again.
-    parts = jax.tree.map(lambda x: x.reshape(-1, ENCODED_ROWS, *x.shape[1:]), (*sides, valid))
-    return jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), jax.lax.map(encode, parts))
+    parts = jax.tree.map(lambda x: x.reshape(-1, PREPARED_ROWS, *x.shape[1:]), (*sides, valid))
+    return jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), jax.lax.map(prepare, parts))
 
 
 def _query_tile(sides: tuple, context: Any, *, kernel: Kernel, rows: int) -> Any:
@@ -73,8 +73,8 @@ def _query_tile(sides: tuple, context: Any, *, kernel: Kernel, rows: int) -> Any
     return kernel.function(sides[0], sides[1:], context, **dict(kernel.static))
 
 
-def _step(q: Any, g: Any, start: jax.Array, carry: Any, *, kernel: Kernel, rows: int, split: bool) -> Any:
-    return kernel.function(q, g, _first(start, rows, split), carry, **dict(kernel.static))
+def _step(q: Any, g: Any, start: jax.Array, carry: Any, context: Any, *, kernel: Kernel, rows: int, split: bool) -> Any:
+    return kernel.function(q, g, _first(start, rows, split), carry, context, **dict(kernel.static))
 
 
 def sweep(
@@ -92,7 +92,7 @@ def sweep(
       cut: the tiles and the devices.
       queries, gallery: the rows and, beside them, any fields with one row each.
       recipe: what to do.
-      context: arrays both encoders need, the same on every device.
+      context: arrays that all three need, the same on every device.
       progress: called with (tiles done, tiles in all).
       needed: [query blocks, gallery blocks], False for pairs to leave out; every query block needs one.
 
@@ -101,36 +101,37 @@ def sweep(
       different parts of the gallery, it holds these once per device: `merge` them.
     """
     mesh, split = cut.mesh, PartitionSpec(DATA_AXIS)
-    own_rows = (("rows", cut.g_rows), ("split", not cut.by_queries))
-    g_kernel = Kernel(_gallery_tile, (("kernel", recipe.gallery), *own_rows, ("total", cut.gallery)))
-    encode_gallery = _mapped(g_kernel, mesh, (cut.g_spec, REPLICATED, REPLICATED), cut.g_spec)
+    context = place(context, NamedSharding(mesh, REPLICATED))
+    tile_rows = (("rows", cut.g_rows), ("split", not cut.by_queries))
+    g_kernel = Kernel(_gallery_tile, (("kernel", recipe.gallery), *tile_rows, ("total", cut.gallery)))
+    prepare_gallery = _mapped(g_kernel, mesh, (cut.g_spec, REPLICATED, REPLICATED), cut.g_spec)
     q_kernel = Kernel(_query_tile, (("kernel", recipe.queries), ("rows", cut.q_rows)))
-    encode_queries = _mapped(q_kernel, mesh, (cut.q_spec, REPLICATED), cut.q_spec)
-    s_kernel = Kernel(_step, (("kernel", recipe.step), *own_rows))
-    step = _mapped(s_kernel, mesh, (cut.q_spec, cut.g_spec, REPLICATED, split), split)
+    prepare_queries = _mapped(q_kernel, mesh, (cut.q_spec, REPLICATED), cut.q_spec)
+    s_kernel = Kernel(_step, (("kernel", recipe.step), *tile_rows))
+    step = _mapped(s_kernel, mesh, (cut.q_spec, cut.g_spec, REPLICATED, split, REPLICATED), split)
 
     def tile(sides: tuple[Rows, ...], start: int, rows: int, spec: PartitionSpec) -> tuple[jax.Array, ...]:
         return tuple(put(x, start, rows, mesh, spec) for x in sides)
 
     starts = cut.q_starts()
-    keep = sum(x.size * 4 for x in queries) * (1 if cut.by_queries else mesh.size) <= RESIDENT_BYTES
+    keep = sum(x.size * x.dtype.itemsize for x in queries) * (1 if cut.by_queries else mesh.size) <= RESIDENT_BYTES
     resident: dict[int, Any] = {}
     carries: list[Any] = [None] * len(starts)
     done, total = 0, len(starts) * len(range(0, cut.gallery, cut.g_block))
-    for chunk in cut.g_chunks(4 * sum(x[:1].size for x in gallery)):
+    for chunk in cut.g_chunks(sum(x[:1].size * x.dtype.itemsize for x in gallery)):
         tiles = [
-            (np.int32(g0), encode_gallery(tile(gallery, g0, cut.g_block, cut.g_spec), np.int32(g0), context))
+            (np.int32(g0), prepare_gallery(tile(gallery, g0, cut.g_block, cut.g_spec), np.int32(g0), context))
             for g0 in chunk
         ]
         for i, q0 in enumerate(starts):
             block = resident.get(i)
             if block is None:
-                block = encode_queries(tile(queries, q0, cut.q_block, cut.q_spec), context)
+                block = prepare_queries(tile(queries, q0, cut.q_block, cut.q_spec), context)
             if keep:
                 resident[i] = block
             for g0, ready in tiles:
                 if needed is None or needed[i, g0 // cut.g_block]:
-                    carries[i] = step(block, ready, g0, carries[i])
+                    carries[i] = step(block, ready, g0, carries[i], context)
             done += len(tiles)
             # The host must not run ahead: what it has put on the devices stays there until it is used.
             jax.block_until_ready(carries[i - 1] if i else carries[i])

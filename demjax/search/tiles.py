@@ -25,8 +25,25 @@ TILE_SCORES = 25 * 2**18  # 25 MiB: glibc maps memory of 32 MiB and more anew ea
 ACCELERATED = 4  # times the rows and 16 times the scores on a GPU or TPU, where launches cost and memory is reused
 RESULT_BYTES = 2**27  # of the running result of one query tile; large k means fewer queries a tile
 CHUNK_BYTES = 2**28  # of gallery kept ready on all devices of a process together
+ROW_BYTES = 2**26  # of the rows of one side of a tile, where rows are of any size
+LEAST_QUERIES = 32  # vectors of a query tile, where large scores leave room for them: a gallery row is read for each
 
 Rows = np.ndarray | jax.Array
+
+
+class Size(NamedTuple):
+    """What one query and one gallery row take of a tile.
+
+    Attributes:
+      vectors: rows of the product per query.
+      numbers: float32 numbers per query and gallery row that are in memory at once.
+      query_bytes, gallery_bytes: of one row of each side; 0 where the number of rows alone is limited.
+    """
+
+    vectors: int = 1
+    numbers: int = 1
+    query_bytes: int = 0
+    gallery_bytes: int = 0
 
 
 class Tiling(NamedTuple):
@@ -79,17 +96,23 @@ class Tiling(NamedTuple):
             yield starts[i : i + per_chunk]
 
 
-def tiling(queries: int, gallery: int, k: int, vectors: int, mesh: Mesh, by_queries: bool = False) -> Tiling:
-    """Cuts `queries` (of `vectors` vectors each) x `gallery` for k results each, over the devices of `mesh`.
+def tiling(queries: int, gallery: int, k: int, size: Size, mesh: Mesh, by_queries: bool = False) -> Tiling:
+    """Cuts `queries` x `gallery`, of that `size`, for k results each, over the devices of `mesh`.
+
+    A tile holds TILE_SCORES numbers at most, unless a single pair needs more.
 
     With `by_queries` devices always differ in their queries: then even sums of floats are the same on any number of
     devices, because each sees the tiles of the gallery in order.
     """
     faster = 1 if mesh.devices.flat[0].platform == "cpu" else ACCELERATED
     longer = 4 if k > LARGE_K else 1
-    g_rows = _even(gallery, faster * longer * GALLERY_ROWS, 512 if gallery > 8192 else 128)
-    most = min(faster * QUERY_ROWS, faster**2 * TILE_SCORES // g_rows)
-    q_rows = _even(queries, max(1, min(most // vectors, RESULT_BYTES // (16 * k))), 64 if queries > 512 else 8)
+    scores, row_bytes = faster**2 * TILE_SCORES // size.numbers, faster**2 * ROW_BYTES
+    g_most = min(faster * longer * GALLERY_ROWS, scores // max(1, LEAST_QUERIES // size.vectors))
+    g_most = min(g_most, row_bytes // max(1, size.gallery_bytes))
+    g_rows = _even(gallery, max(1, g_most), 512 if gallery > 8192 else 128)
+    q_most = min(faster * QUERY_ROWS // size.vectors, scores // g_rows, RESULT_BYTES // (16 * k))
+    q_most = min(q_most, row_bytes // max(1, size.query_bytes))
+    q_rows = _even(queries, max(1, q_most), 64 if queries > 512 else 8)
     q_tiles, g_tiles = math.ceil(queries / q_rows), math.ceil(gallery / g_rows)
     rounds_by_queries = math.ceil(q_tiles / mesh.size) * g_tiles
     rounds_by_gallery = q_tiles * math.ceil(g_tiles / mesh.size)

@@ -16,7 +16,7 @@ def group_length(n: int, k: int) -> int:
 
 
 def candidates(scores: Float[Array, "q n"], k: int) -> tuple[Float[Array, "q c"], Int[Array, "q c"]]:
-    """Some scores of each row and their positions, among which are the k largest; equal scores by position.
+    """A part of the scores of each row and their positions, among which are the k largest; equal scores by position.
 
     Cut a row into groups of consecutive positions, keep their maxima, and take the k groups with the largest maxima,
     the lower group first on ties. Their members hold the k largest: if a group was left out, k groups stand before
@@ -37,8 +37,8 @@ def candidates(scores: Float[Array, "q n"], k: int) -> tuple[Float[Array, "q c"]
 
 def best(scores: Float[Array, "q a"], ids: Int[Array, "q a"], k: int) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
     """The k largest scores of each row and their ids, where equal scores stand in the order of their ids."""
-    found, at = _stable(scores, k)
-    return found, jnp.take_along_axis(ids, at, axis=1)
+    greatest, at = _stable(scores, k)
+    return greatest, jnp.take_along_axis(ids, at, axis=1)
 
 
 def top_k(scores: Float[Array, "q n"], k: int) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
@@ -58,5 +58,5 @@ def top_k(scores: Float[Array, "q n"], k: int) -> tuple[Float[Array, "q k"], Int
 
 def _stable(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """lax.top_k is stable, but it puts -0.0 below 0.0: here they are a tie. (`+ 0.0` would be simplified away.)"""
-    found, at = jax.lax.top_k(jnp.where(scores == 0, 0.0, scores), k)
-    return found, at
+    greatest, at = jax.lax.top_k(jnp.where(scores == 0, 0.0, scores), k)
+    return greatest, at

@@ -207,15 +207,15 @@ def test_a_bank_is_named_in_its_errors():
     for bank, told in ((bad, "bank row 3 holds inf"), (BANK[:, :5], r"bank float32 \(70, 5\): expected .*\[r, 6\]")):
         with pytest.raises(UserError, match=told):
             inspect.unwrap(hubness.fit)("csls", QUERIES, GALLERY, bank)
-    with pytest.raises(UserError, match=r"isf is for one vector per query, expected \[q, d\]; for several: csls, nnn"):
-        inspect.unwrap(hubness.fit)("isf", QUERIES[:, None], GALLERY, BANK)
+    with pytest.raises(UserError, match=r"dsl is for one vector per query, expected \[q, d\]; for several: csls, nnn"):
+        inspect.unwrap(hubness.fit)("dsl", np.repeat(QUERIES[:, None], 2, axis=1), GALLERY, BANK)
     with pytest.raises(UserError, match=r"bank float32 \(70, 6\): expected float32 \[r, 1, 6\]"):
         inspect.unwrap(hubness.fit)("csls", QUERIES[:, None], GALLERY, BANK)
-    for queries, told in ((QUERIES.astype(float), "queries are float64"), (QUERIES[:, None][:, :0], "at least one")):
+    for queries, told in ((QUERIES.astype(float), "queries are float64"), (QUERIES[:, None][:, :0], "one query")):
         with pytest.raises(UserError, match=told):
             inspect.unwrap(hubness.fit)("nnn", queries, GALLERY, BANK)
     with pytest.raises(UserError, match="they are no gallery"):
-        inspect.unwrap(hubness.fit)("csls", QUERIES[:, None], GALLERY, exclude_self=True)
+        inspect.unwrap(hubness.fit)("csls", np.repeat(QUERIES[:, None], 2, axis=1), GALLERY, exclude_self=True)
     with pytest.raises(UserError, match="whole number"):
         inspect.unwrap(hubness.fit)("csls", QUERIES, GALLERY, BANK, k=2.5)
 
