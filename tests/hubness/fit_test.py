@@ -139,35 +139,6 @@ def test_of_inner_products(method):
         hubness.fit("nicdm", QUERIES, GALLERY, BANK, score="dot")
 
 
-def best_of(matrix, m):
-    """[r m, g] -> [r, g]: of the m vectors of a query the nearest."""
-    return np.array([[max(column[r : r + m]) for column in matrix.T] for r in range(0, len(matrix), m)])
-
-
-@pytest.mark.parametrize("method", hubness.SEVERAL)
-@pytest.mark.parametrize("devices", [1, 3])
-def test_of_several_vectors_a_query(method, devices):
-    """Those of one bank query are close to each other: counted one by one they would fill the ten nearest."""
-    several = np.random.default_rng(3)
-    queries = several.standard_normal((20, 3, 6), np.float32)
-    bank = several.standard_normal((40, 1, 6), np.float32) + 0.1 * several.standard_normal((40, 3, 6), np.float32)
-    bank[7, 1] = bank[7, 0]
-    score = CORRECTIONS[method].scores[0]
-    natural = {"cosine": cosine, "euclidean": lambda x, y: -distance(x, y)}[score]
-    s, sb = (best_of(natural(x.reshape(-1, 6), GALLERY), 3) for x in (queries, bank))
-    r, rb = np.sort(s, axis=1)[:, ::-1], np.sort(sb, axis=0)[::-1].T
-    every = {
-        "csls": lambda: 2 * s - r[:, :10].mean(1)[:, None] - rb[:, :10].mean(1)[None],
-        "nnn": lambda: s - 0.75 * rb.mean(1)[None],  # a bank of 40 < 128
-        "local_scaling": lambda: -(s**2) / (r[:, 4][:, None] * rb[:, 4][None]),
-        "nicdm": lambda: s / np.sqrt(r[:, :5].mean(1)[:, None] * rb[:, :5].mean(1)[None]),
-    }[method]()
-    mesh = data_mesh(jax.devices()[:devices])
-    fitted = hubness.fit(method, queries, GALLERY, bank, mesh=mesh)
-    found = nearest(queries, GALLERY, 5, score, mesh, correction=fitted)
-    np.testing.assert_allclose(found.scores, -np.sort(-every, axis=1)[:, :5], rtol=3e-4, atol=3e-5)
-
-
 def test_the_queries_as_their_own_bank():
     for bank in (None, QUERIES):
         fitted = hubness.fit("csls", QUERIES, GALLERY, bank)
