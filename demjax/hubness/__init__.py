@@ -1,4 +1,4 @@
-"""Hubness: how unevenly a gallery is found, and corrections that even it out.
+"""Hubness: how unevenly queries hit a gallery, and corrections that even it out.
 
 The statistics and the corrections receive neighbour ids and scores and do not search; `fit` searches a bank of
 reference queries for what a correction needs.

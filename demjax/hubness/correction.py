@@ -6,7 +6,7 @@ distance family, s = -d with d the Euclidean distance. Statistics of the distanc
 
 Rectangular: a statistic of a gallery item is over the bank -> that item, of a query over that query -> the gallery;
 never over gallery -> gallery. The bank decides what may be claimed: seen training images or held-out images are
-inductive; the unlabelled test queries are transductive, a row of their own. What a query gets from its own scores
+inductive; the unlabelled test queries are transductive: a separate row of a table. What a query gets from its scores
 against the gallery (r_T of CSLS, radii, moments) knows no other query and is inductive. `methods.py` lists it.
 
 For a fixed query CSLS, NNN, the inverted softmax and DisSim-Local rank by s (d^2) plus one bias per gallery item:

@@ -1,7 +1,7 @@
 """Hubness reduction: fits a correction on a bank of queries by searching, so that the next search is corrected.
 
 The bank decides what a result may be called. Seen training images (or held-out validation images) as the bank:
-inductive, allowed everywhere. The test queries themselves: transductive, a row of its own, and labelled.
+inductive, allowed everywhere. The test queries themselves: transductive: a separate, labelled row of a table.
 """
 
 from collections.abc import Callable

@@ -131,7 +131,7 @@ def measures(
       k: neighbours per query, 1 to n - 1 (from k = n on all N are n_q).
       n_queries: queries counted, the test of `counts`: they must sum to k * n_queries.
       hub_size: > 0.
-      atkinson_epsilon: e >= 0, the weight of rarely found items.
+      atkinson_epsilon: e >= 0, the weight of items with small N_k.
 
     Raises:
       UserError: a number out of its range, a negative count, or counts that do not sum to k * n_queries.

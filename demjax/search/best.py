@@ -76,7 +76,7 @@ def find_best(
     Args:
       problem, cut: the search and its tiles.
       k: results for each query.
-      recipe: how rows are prepared, given the step.
+      recipe: step -> how rows are prepared for it.
       context: the arrays that every tile needs.
       apply, q_fields, g_fields: a correction of scores.
     """

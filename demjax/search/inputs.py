@@ -109,7 +109,7 @@ def largest(name: str, x: Rows) -> float:
 
 
 def check_finite(score: Score | Pair, what: str, values: Rows) -> None:
-    """Raises a UserError where the function of a Pair has given what is no finite number; products are finite."""
+    """Raises a UserError where the function of a Pair gave NaN or infinity; products are finite."""
     if not isinstance(score, Pair):
         return
     wrong = ~np.isfinite(np.asarray(values)).reshape(len(values), -1).all(axis=1)
@@ -140,7 +140,7 @@ def shared_frame(queries: Rows, gallery: Rows, kind: str) -> Frame:
     """Reads both sides once: checks that they are finite, and finds scales and centre."""
     q_scale, g_scale = _scale(largest("queries", queries)), _scale(largest("gallery", gallery))
     if kind == "cosine":
-        q_scale = g_scale = 1.0  # every row has its own length
+        q_scale = g_scale = 1.0  # cosines do not depend on the lengths of rows
     if kind == "euclidean":
         q_scale = g_scale = min(q_scale, g_scale)
     centre = np.zeros(gallery.shape[1], np.float32)

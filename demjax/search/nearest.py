@@ -92,9 +92,9 @@ def nearest(
     else:
         blocks = _highest(problem, k, correction)
     xp: Any = np if isinstance(queries, np.ndarray) and isinstance(gallery, np.ndarray) else jnp
-    found = Neighbours(*(xp.concatenate([xp.asarray(x) for x in part])[: len(queries)] for part in blocks))
-    inputs.check_finite(problem.score, "one of its neighbours", found.scores)
-    return found
+    result = Neighbours(*(xp.concatenate([xp.asarray(x) for x in part])[: len(queries)] for part in blocks))
+    inputs.check_finite(problem.score, "one of its neighbours", result.scores)
+    return result
 
 
 def _check_correction(correction: tuple[Callable, tuple, tuple, AnyScore], problem: Problem) -> None:

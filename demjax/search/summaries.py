@@ -38,7 +38,7 @@ def add_moments(
     score: Scoring,
     exclude_self: bool,
 ) -> Moments:
-    """One tile: its own moments, joined with those before it (Chan, Golub & LeVeque 1979), free of cancellation."""
+    """One tile, joined with the tiles before it without cancellation (Chan, Golub & LeVeque 1979)."""
     s = tile_scores.scores(q, g, context, score)
     counts = jnp.broadcast_to(g.valid[None], s.shape)
     if exclude_self:

@@ -189,8 +189,8 @@ def test_correction_of_several_vectors_an_image(query_batch):
     assert found["corrected/gzsl/unseen"] == pytest.approx(u) and found["corrected/gzsl/seen"] == pytest.approx(seen)
     with pytest.raises(UserError, match="'nicdm' is for euclidean scores"):
         evaluate(task, params, DATASET, Options(correction="nicdm"))
-    with pytest.raises(UserError, match="'isf' is for one vector an image, task latem has 3: expected csls or nnn"):
-        evaluate(replace(task, score="cosine"), params, DATASET, Options(correction="isf"))
+    with pytest.raises(UserError, match="'dsl' is for one vector an image, task latem has 3: expected local_scaling"):
+        evaluate(replace(task, score="euclidean"), params, DATASET, Options(correction="dsl"))
 
 
 def test_a_correction_that_does_not_fit_is_found_before_the_training():
