@@ -13,7 +13,7 @@ from pathlib import Path
 
 from demjax.checks import UserError
 from demjax.data import load
-from demjax.data.text.vocabulary import words_of
+from demjax.data.text import words_of
 
 
 def main():

@@ -37,9 +37,9 @@ def make_dataset() -> Any:
 
     import numpy as np
 
-    from demjax.data.sources import planted as synthetic
+    from demjax.data.sources.planted import plant
 
-    full = synthetic.plant(
+    full = plant(
         n_classes=N_SEEN + 2, n_unseen=2, n_attributes=N_SEMANTICS, n_features=N_FEATURES, images_per_class=60
     )
     kept = np.sort(np.random.default_rng(0).permutation(full.splits["trainval"])[:N_IMAGES])
@@ -58,15 +58,16 @@ class Demjax:
 
         from demjax.data.batches import examples
         from demjax.mesh import data_mesh, replicate
-        from demjax.tasks.dem import dem
-        from demjax.train.epoch import Plan, batch_order, compile_epoch, init_state
-        from demjax.train.optimizer import make_optimizer
+        from demjax.tasks.zsl.dem import dem
+        from demjax.train.engine.epoch import Plan, batch_order, compile_epoch
+from demjax.train.engine.state import init_state
+        from demjax.train.engine.optimizer import make_optimizer
 
         self._jax = jax
         task = dem(dataset, hidden=N_HIDDEN, init="released", semantics_scale="none", loss_form="released", l2=L2)
         optimizer = make_optimizer(name="adam", learning_rate=RATE, total_steps=10**6)
         mesh = data_mesh(jax.devices(device)[:1])
-        rows = examples(dataset).columns
+        rows = examples(dataset)
         self._rows = replicate({k: rows[k] for k in task.fields}, mesh)
         self._tables = replicate(dict(task.tables), mesh)
         self._epoch = compile_epoch(task, optimizer, mesh, Plan(n_rows=N_IMAGES, batch_size=BATCH))

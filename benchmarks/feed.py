@@ -27,7 +27,7 @@ class Streams:
     def __init__(self, file: Path, device: str, chunk_mib: int):
         import jax
 
-        from demjax.data.lazy_rows import Indexed
+        from demjax.data.picked import Indexed
         from demjax.mesh import data_mesh
         from demjax.train import feed
 
@@ -73,13 +73,13 @@ class Resident:
         from demjax.mesh import data_mesh, replicate
         from demjax.tasks import TASKS
         from demjax.train.epoch import Plan, compile_epoch, init_state, take
-        from demjax.train.optimizer import make_optimizer
+        from demjax.train.engine.optimizer import make_optimizer
 
         planted = dict(n_classes=60, n_unseen=10, n_attributes=312, n_features=WIDTH, images_per_class=180)
         data = load("planted", planted=planted)
         task = TASKS["dem"](data, hidden=700)
         optimizer = make_optimizer(name="adam", learning_rate=1e-4, total_steps=STEPS, steps_per_pass=STEPS)
-        mesh, rows = data_mesh(jax.devices(device)[:1]), examples(data).columns
+        mesh, rows = data_mesh(jax.devices(device)[:1]), examples(data)
         plan = Plan(len(rows["weight"]) - 1, 100)
         self._jax, self._state = jax, replicate(init_state(task, optimizer, 0), mesh)
         self._rows = replicate({name: np.asarray(rows[name]) for name in task.fields}, mesh)

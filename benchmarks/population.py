@@ -33,10 +33,10 @@ class Demjax:
     def __init__(self, data: dict[str, np.ndarray], members: int, passes: int, device: str):
         import jax
 
-        from demjax.train import members as members_module
+        from demjax.train.sweep import replicas as replicas_module
         from demjax.train.config import default_config
-        from demjax.train.epoch import compile_epoch, state_maker
-        from demjax.train.run import build
+        from demjax.train.engine.epoch import compile_epoch, state_maker
+        from demjax.train.experiment import build
 
         del data
         self._jax = jax
@@ -50,14 +50,14 @@ class Demjax:
         config.train.update(batching="examples", batch_size=BATCH, passes_per_epoch=passes, epochs=1)
         config.population.update(seeds=1, settings=(("optimizer.learning_rate", rates),))
         devices = jax.devices(device)[:1]
-        self._population = members_module.build_population(config, devices)
+        self._population = replicas_module.build_population(config, devices)
         run = self._population.run
         self.steps = run.steps_per_epoch
         self._rows = jax.device_put({name: run.rows[name] for name in run.task.fields}, devices[0])
         self._tables = jax.device_put(dict(run.task.tables), devices[0])
-        self._together = members_module.compile_population(self._population)
-        self._states = members_module.initial_states
-        alone = build(members_module.member_config(config, self._population.members[0]), devices)
+        self._together = replicas_module.compile_population(self._population)
+        self._states = replicas_module.initial_states
+        alone = build(replicas_module.member_config(config, self._population.members[0]), devices)
         self._alone, self._epoch = alone, compile_epoch(alone.task, run.optimizer, alone.mesh, alone.plan)
         self._rates = rates
         self._make = state_maker(alone.task, run.optimizer)

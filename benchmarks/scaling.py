@@ -36,7 +36,7 @@ class Contest:
         from demjax.mesh import data_mesh, replicate
         from demjax.tasks import TASKS
         from demjax.train.epoch import Plan, compile_epoch, init_state
-        from demjax.train.optimizer import make_optimizer
+        from demjax.train.engine.optimizer import make_optimizer
 
         n_attributes, hidden, n_features = LAYERS
         per_class = 2 + rows * STEPS // 40
@@ -46,7 +46,7 @@ class Contest:
         data = type(data)(**{f: getattr(data, f) for f in data.__dataclass_fields__} | {"features": wide})
         task = TASKS["dem"](data, hidden=hidden)
         optimizer = make_optimizer(name="adam", learning_rate=1e-4, total_steps=STEPS, steps_per_pass=STEPS)
-        mesh, all_rows = data_mesh(jax.devices()[:n_devices]), examples(data).columns
+        mesh, all_rows = data_mesh(jax.devices()[:n_devices]), examples(data)
         kept = {name: np.concatenate([x[: rows * STEPS], x[-1:]]) for name, x in all_rows.items()}
         self._state = replicate(init_state(task, optimizer, 0), mesh)
         placed = replicate({k: kept[k] for k in task.fields}, mesh), replicate(dict(task.tables), mesh)

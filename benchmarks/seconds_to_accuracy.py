@@ -29,11 +29,11 @@ def ours(data: Any, batching: str, aim: float, seed: int, most: int) -> tuple[fl
     """(seconds, T1)."""
     import jax
 
+    from demjax.data.batches import BATCHING
     from demjax.mesh import data_mesh, replicate
-    from demjax.tasks.dem import dem
+    from demjax.tasks.zsl.dem import dem
     from demjax.train.epoch import Plan, compile_epoch, init_state
-    from demjax.train.optimizer import make_optimizer
-    from demjax.train.run import BATCHING
+    from demjax.train.engine.optimizer import make_optimizer
 
     test = data.splits["test_unseen"]
     begun = time.perf_counter()
@@ -65,7 +65,7 @@ def pytorch(data: Any, aim: float, seed: int, most: int) -> tuple[float, float]:
     torch.manual_seed(seed)
     ids, test = data.splits["trainval"], data.splits["test_unseen"]
     begun = time.perf_counter()
-    table = torch.tensor(data.class_vectors("sqrt"))
+    table = torch.tensor(data.table("sqrt"))
     x, label = torch.tensor(data.features[ids]), torch.tensor(data.labels[ids])
     net = torch.nn.Sequential(
         torch.nn.Linear(table.shape[1], HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, x.shape[1]), torch.nn.ReLU()

@@ -31,16 +31,15 @@ class Demjax:
         from demjax.data.batches import classes
         from demjax.mesh import data_mesh, replicate
         from demjax.models import TextEncoder
-        from demjax.tasks.description import description
+        from demjax.tasks.zsl.ds_sje import ds_sje
         from demjax.train.epoch import Plan, compile_epoch, init_state
-        from demjax.train.run import one_row_a_group
 
         self._jax = jax
         planted = dict(n_classes=52, n_unseen=2, n_attributes=312, n_features=N_FEATURES, images_per_class=20)
         data = load("planted", planted=planted, descriptions="generated")
         task = description(data, encoder=name)
         optimizer = optax.rmsprop(RATE, decay=0.99, eps_in_sqrt=False)
-        mesh, rows = data_mesh(jax.devices(device)[:1]), one_row_a_group(classes(data))
+        mesh, rows = data_mesh(jax.devices(device)[:1]), classes(data)
         plan = Plan(len(rows["weight"]) - 1, BATCH, passes=1, drawn=True)
         self.steps = plan.n_rows
         self._state = replicate(init_state(task, optimizer, 0), mesh)

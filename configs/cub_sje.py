@@ -19,7 +19,7 @@ SHORT = "_short"
 
 
 def get_config(arg=""):
-    config = default_config("description")
+    config = default_config("ds_sje")
     config.data.update(name="CUB", descriptions="generated")
     config.train.update(batching="classes", batch_size=40, passes_per_epoch=10, epochs=20)
     config.optimizer.update(name="rmsprop", learning_rate=7e-4, schedule="exponential", decay=0.98)

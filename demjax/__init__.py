@@ -9,14 +9,16 @@ Axis letters, the same in every shape annotation and docstring:
 
 Rooms, from the ground up; imports only go down (tests/floors_test.py):
 
-    0  mesh, checks, progress           devices; errors a person can act on; how far it is
-    1  models, losses, search, metrics  pure functions on arrays
-       processes                        several processes as one program
-    2  data                             the outside world becomes checked arrays
-       hubness                          statistics of neighbours, and corrections that are fitted by searching
-    3  tasks                            one readable file per paper
-    4  train                            runs any task, names none
-    5  main, tables, encode, hubness.__main__   the command lines
+    0  mesh, checks, progress               devices; errors a person can act on; how far it is
+    1  models, losses, search, metrics      pure functions on arrays
+       processes                            several processes as one program
+       user_code                            objects from a user's own Python file
+    2  hubness                              statistics of neighbours, and corrections that are fitted by searching
+    3  data                                 the outside world becomes checked arrays
+    4  protocols                            how systems are judged: metrics, columns, objectives, pictures
+    5  tasks                                one readable file per paper
+    6  train                                runs any task under any protocol, names none
+    7  cli                                  the commands; main, tables, encode: older names of them
 """
 
 __version__ = "0.1.0"

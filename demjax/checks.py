@@ -45,6 +45,21 @@ def in_range(what: str, value: Any, low: int | float, high: int | float = math.i
         raise UserError(f"{what} is {value!r}: expected a number {sign} {low:g}{upper}")
 
 
+def whole_number(what: str, value: Any, low: int, high: int | float = math.inf) -> None:
+    """Raises a UserError unless `value` is a whole number in [low, high]; 3.0 and True are none."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not low <= value <= high:
+        upper = "" if high == math.inf else f" and <= {high:g}"
+        raise UserError(f"{what} is {value!r}: expected a whole number >= {low}{upper}")
+
+
+def several_numbers(what: str, values: Any, n: int, low: int | float = -math.inf) -> None:
+    """Raises a UserError unless `values` is a tuple or list of `n` finite numbers >= `low`."""
+    if not isinstance(values, tuple | list) or len(values) != n:
+        raise UserError(f"{what} is {values!r}: expected {n} numbers in a tuple, one for each source")
+    for value in values:
+        in_range(what, value, low)
+
+
 def listed(items: Iterable, most: int = 5) -> str:
     """The first few items for an error message, and how many more there are.
 

@@ -9,8 +9,8 @@ import pytest
 from demjax.checks import UserError
 from demjax.tasks import TASKS, settings_of
 from demjax.train.config import check_config, config_hash, default_config, flatten
-from demjax.train.loop import train_and_evaluate
-from demjax.train.run import build
+from demjax.train.experiment import build
+from demjax.train.fit import train_and_evaluate
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 BENCHMARKS = ("cub", "awa1", "awa2", "sun", "apy")

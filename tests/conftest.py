@@ -114,7 +114,7 @@ def get_config():
 @pytest.fixture(autouse=True)
 def _no_stop_left_over():
     """A stop asked for in one test must not end the next."""
-    from demjax.train.stop import stop
+    from demjax.train.run_folder.stop import stop
 
     stop.requested_by = None
     yield

@@ -9,7 +9,7 @@ from demjax.data import load
 from demjax.hubness import k_occurrence, k_skewness
 from demjax.search import nearest
 from demjax.tasks.linear import ridge
-from demjax.train.loop import train_and_evaluate
+from demjax.train.fit import train_and_evaluate
 
 
 @pytest.fixture

@@ -11,7 +11,10 @@ vectors of a text encoder (configs/cub_sje.py says how to make them) two more ro
     ... --set data.semantics=sje.npz --only dem_learned class_norm_learned
 """
 
-from demjax.train.suite import Row, Suite
+from demjax.protocols import Column
+from demjax.protocols.gzsl import draw_curves
+from demjax.protocols.zsl import draw_pairs_of_hubs
+from demjax.train.sweep.suite import Order, Row, Suite
 
 # T1, U, S and H (%) of the "good, bad and ugly" tables: CUB, proposed split, ResNet-101.
 PUBLISHED = {
@@ -28,6 +31,54 @@ PUBLISHED = {
     "sse": (43.9, 8.5, 46.9, 14.4),
 }
 METRICS = ("zsl/top1", "gzsl/unseen", "gzsl/seen", "gzsl/harmonic")
+COLUMNS = (
+    Column("zsl/top1", "T1"),
+    Column("gzsl/unseen", "U"),
+    Column("gzsl/seen", "S"),
+    Column("gzsl/harmonic", "H"),
+    Column("gzsl_calibrated/unseen", "U calibrated"),
+    Column("gzsl_calibrated/seen", "S calibrated"),
+    Column("gzsl_calibrated/harmonic", "H calibrated"),
+    Column("gzsl/ausuc", "AUSUC"),
+    Column("corrected/zsl/top1", "T1 hub-corrected"),
+    Column("corrected/gzsl_calibrated/harmonic", "H hub-corrected, calibrated"),
+    Column("hubness/n1_skewness", "N1 skewness", ""),
+)
+T1, H, SKEWNESS = "zsl/top1", "gzsl/harmonic", "hubness/n1_skewness"
+CLOSED_FORMS = ("ridge", "ridge_to_semantic", "eszsl", "sae", "sae_to_semantic")
+ORDERS = (
+    Order("dem", "dem_to_semantic", T1, "DEM: semantic->visual above visual->semantic in T1"),
+    Order("dem", "dem_hinge", T1, "DEM: least squares above hinge in T1"),
+    Order("ridge", "ridge_to_semantic", T1, "ridge: semantic->visual above visual->semantic in T1"),
+    *(Order("dem", other, H, f"DEM above {other} in H") for other in CLOSED_FORMS),
+    *(Order("dem", x, "gzsl_calibrated/harmonic", f"DEM above {x} in H, both calibrated") for x in CLOSED_FORMS),
+    Order("dem", "amp", T1, "DEM above amp in T1"),
+    Order("dem_fused", "dem", T1, "DEM: attributes and sentences above attributes in T1"),
+    Order("dem_fused", "dem_sentences", T1, "DEM: attributes and sentences above sentences in T1"),
+    Order("dem_fused", "dem_sentences", H, "DEM: attributes and sentences above sentences in H"),
+    Order("dem_hinge", "dem_to_semantic_hinge", T1, "DEM, hinge: semantic->visual above visual->semantic in T1"),
+    Order("dem_hinge", "dem_to_semantic_hinge", H, "DEM, hinge: semantic->visual above visual->semantic in H"),
+    Order("dem_to_semantic", "dem_to_semantic_hinge", T1, "DEM, visual->semantic: least squares above hinge in T1"),
+    Order("dem_captions_fused", "dem", T1, "DEM: attributes and captions above attributes in T1"),
+    Order("dem_captions_fused", "dem_captions", T1, "DEM: attributes and captions above captions in T1"),
+    Order("dem_captions_fused", "dem_captions", H, "DEM: attributes and captions above captions in H"),
+    Order("class_norm", "dem", H, "class-normalised DEM above DEM in H"),
+    Order("class_norm_fused", "class_norm", T1, "class-normalised DEM: attributes and sentences above attributes in T1"),
+    *(
+        Order("class_norm_fused", "class_norm_sentences", metric, f"class-normalised DEM: attributes and sentences above "
+              f"sentences in {heading}")
+        for metric, heading in ((T1, "T1"), (H, "H"))
+    ),
+    Order("dem_to_semantic_hinge", "dem_hinge", SKEWNESS,
+          "N1 skewness: visual->semantic above semantic->visual (hinge)", ""),
+    Order("dem_to_semantic", "dem", SKEWNESS, "N1 skewness: visual->semantic above semantic->visual (DEM)", ""),
+    Order("ridge_to_semantic", "ridge", SKEWNESS, "N1 skewness: visual->semantic above semantic->visual (ridge)", ""),
+)  # fmt: skip
+PAIRS = (("dem", "dem_to_semantic"), ("ridge", "ridge_to_semantic"))
+PICTURES = {
+    "curves.png": draw_curves,
+    "hubs.png": lambda figure, reports: draw_pairs_of_hubs(figure, reports, PAIRS),
+}
 TO_SEMANTIC = {"task.direction": "visual->semantic"}
 
 
@@ -98,4 +149,7 @@ def get_suite():
         "DEM, its ladder, and the methods it is compared with",
         (*dem, *class_norm, *learned, *closed, *trained),
         ("sent_splits.mat: the encoder of these sentence vectors may have seen unseen classes (an older split).",),
+        COLUMNS,
+        orders=ORDERS,
+        pictures=PICTURES,
     )

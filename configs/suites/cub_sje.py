@@ -8,15 +8,17 @@ of your own they are generated from the attributes. Half the width for the chara
 word2vec is a row where its file is given, too: --set task.word_vectors=glove.6B.300d.txt --only word2vec_ds.
 """
 
-from demjax.train.suite import Row, Suite
+from demjax.protocols import Column
+from demjax.train.sweep.suite import Row, Suite
 
 COLUMNS = (
-    ("zsl/top1", "T1"),
-    ("zsl/micro", "T1 micro"),
-    *((f"text_to_image/precision@{k}", f"text to image P@{k}") for k in (1, 5, 10, 50)),
-    *((f"image_to_text/precision@{k}", f"image to text P@{k}") for k in (1, 50)),
-    *((f"captions/{n}/top1", f"T1, {n} caption" + "s" * (n > 1)) for n in (1, 5, 10)),
-    ("gzsl/harmonic", "H"),
+    Column("zsl/top1", "T1"),
+    Column("zsl/micro", "T1 micro"),
+    *(Column(f"text_to_image/precision@{k}", f"text to image P@{k}") for k in (1, 5, 10, 50)),
+    *(Column(f"image_to_text/precision@{k}", f"image to text P@{k}") for k in (1, 50)),
+    *(Column(f"captions/{n}/top1", f"T1, {n} caption" + "s" * (n > 1)) for n in (1, 5, 10)),
+    Column("gzsl/harmonic", "H"),
+    Column("hubness/n1_skewness", "N1 skewness", ""),
 )
 RELEASED = "the released setting, a shortened schedule"
 ENCODERS = (

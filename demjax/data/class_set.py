@@ -88,6 +88,11 @@ class ClassSet:
         return isinstance(self.features, np.memmap)
 
     @property
+    def mapped(self) -> tuple[np.memmap, ...]:
+        """The columns that are mapped files: a run reads them once for their fingerprints, before anything else."""
+        return (self.features,) if isinstance(self.features, np.memmap) else ()
+
+    @property
     def is_validation_view(self) -> bool:
         """Whether this is a view without any test image, where settings may be looked for."""
         return "+val" in self.version

@@ -1,1 +1,1 @@
-"""The engine: trains and evaluates any task."""
+"""Runs any task under any protocol; names none."""

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from demjax.checks import UserError, choose, did_you_mean, in_range
+from demjax.protocols import default_options
 from demjax.tasks import settings_of
 
 # Settings that say where things lie, what is kept or printed: they may change between a run and its resumption.
@@ -43,7 +44,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.data.split = "auto"  # auto, or the version the split file must be: ps1 | ps2; TRAIN/TEST: two class lists
     config.data.descriptions = ""  # captions: a folder of .txt, a .csv, .json or .jsonl file; or generated
     config.data.fold = "test"  # test, or val (val2, val3): a view of trainval in which no test image exists
-    config.data.planted = planted = ConfigDict()  # used by name = planted: see data/sources/planted.py
+    config.data.planted = planted = ConfigDict()  # used by name = planted: see data/synthetic.py
     planted.n_classes = 100
     planted.n_unseen = 25
     planted.n_attributes = 16
@@ -58,8 +59,9 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.train = ConfigDict()
     config.train.epochs = 8  # one compiled call, one progress line and, at most, one checkpoint each
     config.train.passes_per_epoch = 50  # over the rows
-    # class_sums: exact full-batch gradient from one row per class | examples | classes: other ones in every step
-    config.train.batching = "class_sums"
+    # auto: the first that the task names; class_sums: exact full-batch gradient from one row per class | examples |
+    # classes: different ones in every step, and an image of each
+    config.train.batching = "auto"
     config.train.batch_size = 0  # rows a step; 0: all rows
     config.train.placement = "auto"  # of the rows: replicated | sharded | streamed, see train/feed.py; auto: by size
     config.train.chunk_rows = 0  # streamed at once; 0: 256 MiB of them
@@ -82,13 +84,12 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.evaluate = ConfigDict()
     config.evaluate.every = 0  # epochs between evaluations on the way; 0: at the end only
     config.evaluate.query_batch = 4096  # images embedded at once
-    config.evaluate.hits = ()  # k, ...: hit@k of the unseen images too, among unseen and among all classes
-    config.evaluate.ties = "lowest_id"  # of hit@k: lowest_id | pessimistic
-    config.evaluate.captions = ()  # n, ...: T1 with n random captions of each class; for systems that read text
-    config.evaluate.calibrate = (
-        False  # also with a penalty on seen classes, found by a second run on validation classes
-    )
+    # also with the options that a second run finds on validation classes, such as a penalty on seen classes
+    config.evaluate.calibrate = False
     config.evaluate.correction = ""  # also with a hub correction, bank: training images; csls nnn isf ..., or auto
+    # Of the protocols, which say what each means (demjax/protocols): hits = (1, 5): hit@k of unseen images too; ties of
+    # hit@k: lowest_id | pessimistic; captions = (1, 5): T1 with so many random captions of each class
+    config.evaluate.update(default_options())
 
     config.select = ConfigDict()  # --mode=select: which settings do best on validation classes
     config.select.grid = (  # all combinations
@@ -98,7 +99,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     )
     config.select.samples = 0  # some of the combinations, drawn at random; 0: all of them
     config.select.folds = 1  # of held-out classes, 1 to 3; results are averaged
-    config.select.objective = "gzsl/harmonic"
+    config.select.objective = "auto"  # a metric of the protocols; auto: the usual one of the task
     config.select.seeds = 3
 
     config.population = ConfigDict()  # many runs as one program: every setting with every seed (train/population.py)

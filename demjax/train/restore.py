@@ -1,29 +1,68 @@
-"""A finished run as it was: its config, data, task and newest parameters, for programs that use what it learned."""
+"""A finished run as it was: its config, task and newest variables, for programs that use what it has learned."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
+from demjax import user_code
 from demjax.checks import UserError
+from demjax.data import Dataset, Spec
+from demjax.data.files import read_json
 from demjax.mesh import replicate
-from demjax.train.checkpoint import Checkpoints
+from demjax.tasks import Task, Variables
 from demjax.train.config import check_config, default_config, flatten
-from demjax.train.epoch import init_state
-from demjax.train.run import Run, as_placed, build
+from demjax.train.engine.state import init_state
+from demjax.train.experiment import Experiment, as_placed, build
+from demjax.train.parts import optimizer_of, task_of
+from demjax.train.run_folder.checkpoint import Checkpoints
+from demjax.train.run_folder.folder import CONFIG, SPEC, TASK_FILE
 
 
-class Trained(NamedTuple):
-    """A run, its newest parameters and the epochs they have seen."""
+class Restored(NamedTuple):
+    """A run, its newest variables and the epochs they have seen.
 
-    run: Run
-    params: Any
+    Attributes:
+      experiment: with its data; None where the run was restored without them.
+      config, spec, task, variables, epoch: what `task.embed` needs, and where it comes from.
+      meta: what the checkpoint says of its config and data.
+    """
+
+    experiment: Experiment | None
+    config: ConfigDict
+    spec: Spec
+    task: Task
+    variables: Variables
     epoch: int
+    meta: dict[str, Any]
+
+    @property
+    def dataset(self) -> Dataset:
+        """What it was trained on.
+
+        Raises:
+          UserError: it was restored without its data.
+        """
+        if self.experiment is None:
+            raise UserError("the run was restored without its data: restore_run(..., data=True)")
+        return self.experiment.dataset
+
+    def provenance(self) -> dict[str, Any]:
+        """What its vectors depend on."""
+        if self.experiment:
+            return self.experiment.provenance(self.epoch)
+        known = {"config_hash": self.meta["config hash"], "fingerprints": self.meta["data fingerprints"]}
+        return known | {"seed": self.config.seed, "fold": self.config.data.fold, "epoch": self.epoch}
 
 
-def restore_run(workdir: str | Path, **moved: str) -> Trained:
+def restore_run(workdir: str | Path, *, data: bool = True, **moved: str) -> Restored:
     """The run in `workdir`; `moved` are files and folders that lie elsewhere now: dir, descriptions, word_vectors.
+
+    Args:
+      workdir: of the run.
+      data: whether its data set is loaded and compared with the one it was trained on. Without, the task embeds what it
+        is handed.
 
     Raises:
       UserError: no such run, nothing trained yet, other data than it was trained on.
@@ -39,29 +78,53 @@ def restore_run(workdir: str | Path, **moved: str) -> Trained:
         raise UserError(
             f"{folder} has no checkpoint: train first, python -m demjax.main --config=... --workdir={folder}"
         )
-    run = build(as_placed(config, folder))
+    if not data:
+        return _without_data(folder, config)
+    experiment = build(as_placed(config, folder))
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
     try:
-        state = replicate(init_state(run.task, run.optimizer, config.seed), run.mesh)
-        restored = checkpoints.restore(state, run.identity, move=False)
+        state = replicate(experiment.fresh_state(), experiment.mesh)
+        restored = checkpoints.restore(state, experiment.identity, move=False)
     finally:
         checkpoints.close()
     if restored is None:
         raise UserError(f"{folder} has no checkpoint: train first")
-    return Trained(run, restored.state.params, restored.step // run.placement.chunks)
+    epoch = restored.step // experiment.placement.chunks
+    spec = experiment.dataset.spec
+    variables = restored.state.variables
+    return Restored(experiment, config, spec, experiment.task, variables, epoch, restored.meta)
+
+
+def _without_data(folder: Path, config: ConfigDict) -> Restored:
+    """From spec.json, which has the shapes of what the task keeps of its training set."""
+    known = read_json(folder / SPEC)
+    spec = Spec.from_json(known["spec"])
+    task = task_of(config, spec)
+    statistics = {name: np.zeros(shape, dtype) for name, (shape, dtype) in known["statistics"].items()}
+    checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
+    try:
+        optimizer = optimizer_of(config, task, total_steps=1, steps_per_pass=1)
+        newest = checkpoints.restore(init_state(task, optimizer, 0, statistics), move=False)
+    finally:
+        checkpoints.close()
+    if newest is None:
+        raise UserError(f"{folder} has no checkpoint: train first")
+    return Restored(None, config, spec, task, newest.state.variables, newest.meta["epoch"], newest.meta)
 
 
 def read_config(folder: Path) -> ConfigDict:
-    """The config of a workdir.
+    """The config of a workdir; a task from a user's file is the one kept there.
 
     Raises:
       UserError: there is none, it is damaged, or of another version of demjax.
     """
-    file = folder / "config.json"
+    file = folder / CONFIG
     if not file.is_file():
         raise UserError(f"{file}: no such file; expected the --workdir of a run")
+    flat: Any = read_json(file)
     try:
-        flat = json.loads(file.read_text())
+        if user_code.is_reference(flat["task.name"]):
+            flat["task.name"] = f"{folder / TASK_FILE}:{flat['task.name'].rpartition(':')[2]}"
         config = default_config(flat["task.name"])
         known = flatten(config)
         config.update_from_flattened_dict(

@@ -12,7 +12,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from demjax.checks import UserError
-from demjax.data import load, synthetic, xlsa17
+from demjax.data import load
+from demjax.data.sources import planted, xlsa17
 from tests.waiting import HUNG
 
 ROOT = Path(__file__).parents[2]

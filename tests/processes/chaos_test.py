@@ -12,7 +12,7 @@ import pytest
 
 from demjax.processes.watch import GONE
 from demjax.train.restore import restore_run
-from demjax.train.workdir import open_workdir
+from demjax.train.run_folder.folder import open_folder
 from tests.processes.launch import finish, mains
 from tests.processes.worker import write_set
 from tests.waiting import wait_until
@@ -40,7 +40,7 @@ def saved(workdir):
 
 
 def params(workdir):
-    return jax.tree.map(np.asarray, restore_run(workdir).params)
+    return jax.tree.map(np.asarray, restore_run(workdir).variables.params)
 
 
 def test_one_is_killed_and_the_other_says_so(tmp_path):
@@ -67,7 +67,7 @@ def test_one_is_killed_and_the_other_says_so(tmp_path):
 
 
 def test_a_launch_into_a_folder_in_use(tmp_path):
-    with open_workdir(tmp_path):
+    with open_folder(tmp_path):
         first, second = finish(mains(2, *CONFIG, f"--workdir={tmp_path}"))
     assert (first.status, second.status) == (1, 1) and not second.err
     assert f"--workdir={tmp_path} is in use by another run" in first.err

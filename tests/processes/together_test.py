@@ -58,7 +58,7 @@ def check_run(name, folder, alone):
 
 
 def same_params(name, folder, alone):
-    got, want = (restore_run(f / name).params for f in (folder, alone))
+    got, want = (restore_run(f / name).variables.params for f in (folder, alone))
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=2e-5, atol=2e-5), got, want)
 
 

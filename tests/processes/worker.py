@@ -92,33 +92,33 @@ def write_set(folder):
 
 def small_blocks(set_attribute=setattr):
     """Of sentences and of mapped files, so that there is something to share out."""
-    from demjax.data import fingerprints
+    from demjax.data import survey
     from demjax.tasks import sentences
 
     set_attribute(sentences, "BLOCK", 16)
-    set_attribute(fingerprints, "BLOCK_BYTES", 512)
+    set_attribute(survey, "BLOCK_BYTES", 512)
 
 
 def counting_rows():
     """From here on the rows read from mapped files are counted."""
-    from demjax.data import fingerprints, lazy_rows
+    from demjax.data import picked, survey
     from demjax.train import answers
 
-    count, read_rows = [0], lazy_rows.read_rows
+    count, read_rows = [0], picked.read_rows
 
     def counted(source, ids):
         count[0] += len(ids)
         return read_rows(source, ids)
 
-    for module in (lazy_rows, fingerprints, answers):
+    for module in (picked, survey, answers):
         module.read_rows = counted
     return count
 
 
 def train(what, folder, devices=None):
     """Runs WHAT; a stop is asked for in process 0 only."""
-    from demjax.train.loop import train_and_evaluate
-    from demjax.train.stop import Preempted, stop
+    from demjax.train.fit import train_and_evaluate
+    from demjax.train.run_folder.stop import Preempted, stop
 
     name, _, epochs = what.partition(":")
     task, changes = CONFIGS[name]

@@ -1,0 +1,1 @@
+"""Zero-shot systems over the images and classes of a ClassSet, one file a paper."""

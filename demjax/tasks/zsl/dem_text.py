@@ -1,0 +1,172 @@
+"""DEM with descriptions: a bidirectional LSTM reads sentences into the visual space (Zhang, Xiang & Gong, CVPR 2017).
+
+    f(sentence) = ReLU(W2 u + b2),   u = ReLU(W_fwd h_fwd + W_bwd h_bwd + b1)             models/lstm.py
+    fused with attributes a:         u = f2(W_fwd h_fwd + W_bwd h_bwd + W_a a + b1)
+    loss  1/N sum_i ||x_i - f(sentence drawn for image i)||^2 + lambda (sum of squared weights)
+
+Trained end to end, word vectors included. In every step each image draws one sentence of its class (none that was
+written for a test image); the prototype of a class is the mean of f over all its sentences. Sentences have 30 words at
+most.
+
+The sentence may be read by another network instead: `encoder` names one of models/text.py, the encoders of DS-SJE, and
+f is its output behind a ReLU.
+
+Batch fields: features [b, d], label [b], weight [b], row [b], the place of the image in trainval; constants:
+inputs [n, t] of the captions, first [i + 1] and count [i + 1] by image, semantics [c, a], l2.
+Protocols: ZSL, generalised ZSL, and retrieval between class texts, captions and images.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from demjax import losses
+from demjax.checks import UserError, choose, in_range, whole_number
+from demjax.data import ClassSet, Spec
+from demjax.data.batches import examples
+from demjax.models import CELLS, ENCODERS, VECTORS, DescriptionEncoder, TextEncoder
+from demjax.protocols import GZSL, TEXT_RETRIEVAL, ZSL
+from demjax.search import Score
+from demjax.tasks.task import Task, Variables
+from demjax.tasks.zsl.inputs import SEMANTICS_SCALES, scaled_vectors
+from demjax.tasks.zsl.sentences import Reader, draw, need_captions, symbols, training_constants, words
+
+SCORES = ("cosine", "euclidean")
+BILSTM = "bilstm"
+READERS = {BILSTM: None} | {name: e for name, e in ENCODERS.items() if e.reads != VECTORS}
+
+
+def dem_text(
+    spec: Spec,
+    *,
+    encoder: str = BILSTM,
+    width: int | float = 1.0,
+    embedding: int = 512,
+    units: int = 512,
+    hidden: int = 700,
+    cell: str = "relu",
+    forget_bias: int | float = 1.0,
+    fused: bool = False,
+    semantics_scale: str = "sqrt",
+    l2: int | float = 1e-4,
+    score: str = "cosine",
+) -> Task:
+    """Builds the task for a ClassSet with descriptions.
+
+    Args:
+      spec: gives d, the vocabulary and, for fusion, a.
+      encoder: `bilstm`, or an encoder of sentences by name (models/text.py), of `width` times the published width;
+        the settings from `embedding` to `fused` are those of `bilstm`.
+      width: factor on the inner layers of such an encoder, > 0.
+      embedding: width of the word vectors, >= 1.
+      units: of the LSTM, in each direction, >= 1.
+      hidden: units of the layer that joins both directions, >= 1; the paper has 700 alone and 900 fused.
+      cell: activation of the LSTM, `relu` as in the paper, or `tanh`.
+      forget_bias: of the forget gate, -10 to 10; 5 lets a sentence of 30 words through from the start.
+      fused: whether the class table stands beside the sentence.
+      semantics_scale: of the class table: `none`, `unit` or `sqrt`.
+      l2: lambda, >= 0.
+      score: `cosine` or `euclidean`.
+
+    Raises:
+      UserError: a data set without descriptions; a setting out of range or unknown.
+    """
+    given = dict(locals())
+    _check(spec, given)
+    reads = READERS[encoder]
+    reader = symbols(spec, reads.reads) if reads else words(spec)
+    init, f = _network(spec, reader, given)
+    return Task(
+        name="dem_text",
+        score=Score(score),
+        summary="semantic->visual",
+        protocols=(ZSL, GZSL, TEXT_RETRIEVAL),
+        init=init,
+        loss=_loss(f, fused),
+        batchings={"examples": examples},
+        constants=_constants(reader, semantics_scale, l2),
+        sweepable=("l2",),
+        reads={"text": ("sentences", "semantics") if fused else ("sentences",)},
+        embed={"image": lambda variables, images: images["features"], "text": _text_side(spec, f, given)},
+        **reader.of_task,
+    )
+
+
+def _check(spec: Spec, given: dict[str, Any]) -> None:
+    """Checks the settings of `dem_text`.
+
+    Raises:
+      UserError: a data set without descriptions; a setting out of range or unknown.
+    """
+    for name in ("embedding", "units", "hidden"):
+        whole_number(f"task.{name}", given[name], 1)
+    in_range("task.l2", given["l2"], 0)
+    in_range("task.forget_bias", given["forget_bias"], -10, 10)
+    in_range("task.width", given["width"], 0, open_low=True)
+    for name, options in (
+        ("cell", CELLS), ("score", SCORES), ("encoder", READERS), ("semantics_scale", SEMANTICS_SCALES),
+    ):  # fmt: skip
+        choose(f"task.{name}", given[name], dict.fromkeys(options))
+    if given["encoder"] != BILSTM and given["fused"]:
+        raise UserError(f"task.fused is for task.encoder={BILSTM}: {given['encoder']} reads sentences only")
+    need_captions(spec, "dem_text")
+
+
+def _network(spec: Spec, reader: Reader, given: dict[str, Any]):
+    """(init, f): (key) -> Variables, and (params, inputs [, attributes]) -> [b, d]."""
+    is_bilstm, n_attributes = given["encoder"] == BILSTM, spec.n_semantics if given["fused"] else 0
+
+    def network(key):
+        n_in, n_out, rngs = reader.n_in(), spec.n_features, nnx.Rngs(key)
+        if not is_bilstm:
+            return TextEncoder(given["encoder"], n_in, n_out, width=float(given["width"]), rngs=rngs)
+        sizes = (given[name] for name in ("embedding", "units", "hidden"))
+        layers = dict(cell=given["cell"], forget_bias=float(given["forget_bias"]), n_attributes=n_attributes)
+        return DescriptionEncoder(n_in, *sizes, n_out, **layers, rngs=rngs)
+
+    graph = nnx.graphdef(nnx.eval_shape(lambda: network(jax.random.key(0))))
+
+    def f(params, inputs, *attributes):
+        model = nnx.merge(graph, params)
+        return model(inputs, *attributes) if is_bilstm else nnx.relu(model(inputs))
+
+    return lambda key: Variables(nnx.state(network(key), nnx.Param)), f
+
+
+def _constants(reader: Reader, semantics_scale: str, l2: int | float):
+    def constants(dataset: ClassSet):
+        return training_constants(dataset, reader, dataset.splits["trainval"]) | {
+            "semantics": dataset.class_vectors(semantics_scale),
+            "l2": np.float32(l2),
+        }
+
+    return constants
+
+
+def _loss(f, fused: bool):
+    def loss(variables, batch, key, axis):
+        del axis
+        row, count = batch["row"], jnp.sum(batch["weight"])
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(row)
+        chosen = batch["first"][row] + draw(keys, batch["count"][row])
+        beside = (batch["semantics"][batch["label"]],) if fused else ()
+        predicted = f(variables.params, batch["inputs"][chosen], *beside)
+        fit = jnp.sum(batch["weight"] * losses.squared_distance(batch["features"], predicted))
+        penalty = batch["l2"] * losses.squared_norm(variables.params, biases=False)
+        return fit + count * penalty, count, {"fit": fit}, variables.state
+
+    return loss
+
+
+def _text_side(spec: Spec, f, given: dict[str, Any]):
+    def embed_sentences(variables, items):
+        """f of each sentence; the attributes beside it are those of its class."""
+        if not given["fused"]:
+            return f(variables.params, items["sentences"])
+        vectors = scaled_vectors(items["semantics"], given["semantics_scale"], spec.parts)
+        return f(variables.params, items["sentences"], vectors)
+
+    return embed_sentences

@@ -1,0 +1,52 @@
+"""Data sets by their settings: read from files, or once for many runs on files that stay as they are meanwhile."""
+
+import json
+
+from ml_collections import ConfigDict
+
+from demjax import user_code
+from demjax.checks import choose
+from demjax.data import Dataset, load
+from demjax.data.load import FOLDS
+from demjax.train.config import flatten
+
+MOST = 3  # the test view and the validation view of one set, and one more
+
+
+def load_data(settings: ConfigDict) -> Dataset:
+    """The data set of `config.data`; of FILE.py:NAME what the function returns for the folder `data.dir`.
+
+    Raises:
+      UserError: what is wrong with the settings or the files.
+    """
+    if not user_code.is_reference(settings.name):
+        return load(**settings.to_dict())
+    make = user_code.load_object(settings.name)
+    with user_code.errors_of(user_code.file_of(settings.name)):
+        dataset = make(settings.dir)
+    fold = choose("data.fold", settings.fold, FOLDS)
+    return dataset.validation_view(fold) if fold else dataset
+
+
+class DataCache:
+    """Data sets in memory for the time of a selection or a suite; a validation view is made from the set it views."""
+
+    def __init__(self) -> None:
+        self._sets: dict[str, Dataset] = {}
+
+    def load(self, settings: ConfigDict) -> Dataset:
+        """As `load_data`, once."""
+        key, whole = _key(settings, settings.fold), _key(settings, "test")
+        if key not in self._sets:
+            if len(self._sets) == MOST:
+                self._sets.pop(next(iter(self._sets)))
+            fold = FOLDS.get(settings.fold, 0)
+            if fold and whole in self._sets:
+                self._sets[key] = self._sets[whole].validation_view(fold)
+            else:
+                self._sets[key] = load_data(settings)
+        return self._sets[key]
+
+
+def _key(settings: ConfigDict, fold: str) -> str:
+    return json.dumps(flatten(settings) | {"fold": fold})

@@ -1,0 +1,238 @@
+"""train_and_evaluate: resume, epochs, evaluate, save, report. Runs any task under any protocol, names none."""
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from demjax import processes
+from demjax.checks import UserError
+from demjax.data import fingerprints
+from demjax.data.lazy_rows import Deferred
+from demjax.mesh import replicate
+from demjax.tasks import Variables
+from demjax.train import epochs
+from demjax.train.config import flatten
+from demjax.train.data_cache import DataCache
+from demjax.train.engine import memory
+from demjax.train.engine.state import TrainState
+from demjax.train.evaluate import evaluate, tuned_options
+from demjax.train.experiment import Experiment, as_placed, build
+from demjax.train.plots import draw_to
+from demjax.train.report import best_evaluated, make_report, table, write_records
+from demjax.train.run_folder.checkpoint import Checkpoints
+from demjax.train.run_folder.folder import SPEC, claim, note_placement, open_folder, shared_folder, write_json
+from demjax.train.summary import summarise
+
+KEYS_OF_A_PROCESS = ("data.dir", "data.descriptions", "task.word_vectors", "profile")
+FINGERPRINTS = "fingerprints.json"
+
+
+def train_and_evaluate(
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    say: Callable[[str], None] = print,
+    train: bool = True,
+    cache: DataCache | None = None,
+) -> dict[str, Any]:
+    """Trains to the last epoch, from where `workdir` stands, then evaluates; returns what report.json holds.
+
+    Args:
+      config: `train.config.default_config()`, changed.
+      workdir: one folder is one run. The same call again resumes; a finished run is only evaluated.
+      devices: to train on; default all local ones. May differ from the devices of earlier sessions.
+      say: receives each line meant for people.
+      train: False evaluates the newest checkpoint as it is.
+      cache: data sets in memory, for many runs on the same files.
+
+    Raises:
+      UserError: bad config or data, a workdir of another run, a loss that is not finite.
+      Preempted: SIGTERM or Ctrl-C came; the state is saved.
+    """
+    started = time.perf_counter()
+    folder = Path(workdir).expanduser()
+    memory.agree()
+    processes.check_alike("settings", _settings(config, folder, train))
+    with processes.together():
+        experiment = build(as_placed(config, folder), devices, cache)
+        if not train and not experiment.task.solve and not (folder / "checkpoints").is_dir():
+            raise UserError(f"{workdir} has no checkpoint to evaluate: train first (--mode=train), or mend --workdir")
+    return run(experiment, folder, say=say, train=train, started=started)
+
+
+def run(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    say: Callable[[str], None] = print,
+    train: bool = True,
+    started: float | None = None,
+) -> dict[str, Any]:
+    """`train_and_evaluate` for an experiment that is built and checked."""
+    started = time.perf_counter() if started is None else started
+    if not processes.is_first():
+        say = silent
+    with contextlib.ExitStack() as held:
+        with processes.together():
+            _open(folder, experiment, held)
+        shared_folder(folder)
+        look_at_data(experiment, folder)
+        processes.check_alike("data", _digest([experiment.identity, experiment.placement]))
+        checkpoints = Checkpoints(folder / "checkpoints", keep=experiment.config.train.keep_checkpoints)
+        try:
+            variables, epoch, seconds = _fit(experiment, folder, checkpoints, say, train)
+            return _judge(experiment, folder, variables, epoch, seconds, say, started)
+        finally:
+            checkpoints.close()
+
+
+def silent(line: str) -> None:
+    """Process 0 speaks for all: this is what the others say."""
+
+
+def _settings(config: ConfigDict, folder: Path, train: bool) -> str:
+    """What all processes must have been started with: everything but where the data of each lie."""
+    flat = {key: value for key, value in flatten(config).items() if key not in KEYS_OF_A_PROCESS}
+    return _digest([flat, str(folder.resolve()), train])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _open(folder: Path, experiment: Experiment, held: contextlib.ExitStack) -> None:
+    """Process 0 holds the folder of the run for all."""
+    if processes.is_first():
+        held.enter_context(open_folder(folder))
+        claim(folder, experiment.config)
+        note_placement(folder, streamed=experiment.placement.kind == "streamed")
+        if not (folder / SPEC).exists():
+            shapes = {name: (np.shape(x), str(np.asarray(x).dtype)) for name, x in experiment.statistics.items()}
+            write_json(folder / SPEC, {"spec": experiment.dataset.spec.to_json(), "statistics": shapes})
+
+
+def look_at_data(experiment: Experiment, folder: Path) -> None:
+    """Reads a mapped file: for its digest once for all starts of the run, as the folder keeps it; for class sums.
+
+    Raises:
+      UserError: a row that holds NaN or Inf.
+      Preempted: asked to stop meanwhile.
+    """
+    epochs.stop_loading()
+    for column in getattr(experiment.dataset, "mapped", ()):  # of kinds whose columns may be files
+        fingerprints.load_known(folder / FINGERPRINTS)
+        fingerprints.fingerprint_file(column, epochs.stop_loading)
+        with processes.together():
+            if processes.is_first():
+                write_json(folder / FINGERPRINTS, fingerprints.known(column))
+    for rows in experiment.rows.columns.values() if experiment.rows else ():
+        if isinstance(rows, Deferred):
+            rows.made(epochs.stop_loading)
+
+
+def _fit(
+    experiment: Experiment, folder: Path, checkpoints: Checkpoints, say, train: bool
+) -> tuple[Variables, int, float]:
+    """Variables, epochs and seconds of training: solved, or trained from where the folder stands."""
+    if experiment.task.solve:  # anew each time: there is nothing to resume
+        begun = time.perf_counter()
+        variables = jax.block_until_ready(experiment.task.solve(experiment.dataset))
+        variables = Variables(variables.params, {**variables.state, **experiment.statistics})
+        _say_all(summarise(experiment, variables.params), say)
+        return variables, experiment.config.train.epochs, time.perf_counter() - begun
+    state, seconds = _start(experiment, folder, checkpoints, say, train)
+    if int(state.calls) == 0 and not train:
+        raise UserError(f"{folder} has no checkpoint to evaluate: train first (--mode=train)")
+    if train and int(state.calls) < experiment.total_calls:
+        _say_all(summarise(experiment, state.variables.params), say)
+        state, seconds = epochs.train(experiment, state, seconds, folder, checkpoints, say)
+    return state.variables, int(state.calls) // experiment.placement.chunks, seconds
+
+
+def _say_all(lines: Sequence[str], say) -> None:
+    for line in lines:
+        say(line)
+
+
+def _start(
+    experiment: Experiment, folder: Path, checkpoints: Checkpoints, say, train: bool
+) -> tuple[TrainState, float]:
+    """The newest good state of the folder, else a fresh one; and the seconds trained so far."""
+    state = replicate(experiment.fresh_state(), experiment.mesh)
+    restored = checkpoints.restore(state, experiment.identity, warn=say, move=train)
+    if restored is None:
+        return state, 0.0
+    say(f"{folder}: resuming after {experiment.where(restored.step)} of {experiment.config.train.epochs}")
+    return restored.state, restored.meta["seconds"]
+
+
+def _judge(
+    experiment: Experiment, folder: Path, variables: Variables, epoch: int, seconds: float, say, started: float
+) -> dict[str, Any]:
+    """The final evaluation, and its report."""
+    tuned = tune(experiment, folder, say)
+    begun = time.perf_counter()
+    task, data, protocols = experiment.task, experiment.dataset, experiment.task.protocols
+    evaluation = evaluate(task, variables, data, experiment.options(tuned), experiment.mesh, epochs.stop_evaluating)
+    done = time.perf_counter()
+    with processes.together():
+        if processes.is_first():
+            _amend(experiment, folder, epoch, evaluation.metrics)
+    looks = not task.solve and not data.is_validation_view
+    report = make_report(
+        config=json.loads(json.dumps(flatten(experiment.config))),
+        evaluation=evaluation,
+        protocols=protocols,
+        seconds={"train": seconds, "evaluate": done - begun, "total": done - started},
+        provenance=experiment.provenance(epoch),
+        bayes=data.bayes,
+        best_on_test=best_evaluated(folder, epoch, protocols) if looks and experiment.config.evaluate.every else None,
+    )
+    with processes.together():
+        if processes.is_first():
+            _publish(experiment, folder, report, say)
+    return report
+
+
+def _amend(experiment: Experiment, folder: Path, epoch: int, metrics: Mapping[str, float]) -> None:
+    """Adds the final metrics to the line of the last epoch, where epochs are evaluated; a closed form has no other."""
+    if experiment.task.solve:
+        write_records(folder, [{"epoch": epoch} | dict(metrics)])
+    elif experiment.config.evaluate.every:
+        reporter = epochs.new_reporter(experiment, folder, silent)
+        call = epoch * experiment.placement.chunks
+        if not reporter.is_evaluated(call):
+            reporter.amend(call, metrics)
+        reporter.close()
+
+
+def _publish(experiment: Experiment, folder: Path, report: dict[str, Any], say) -> None:
+    protocols = experiment.task.protocols
+    write_json(folder / "report.json", report)
+    say(table(report, protocols))
+    # Of the hundreds of runs on a validation view nobody looks at one.
+    picture = None if experiment.dataset.is_validation_view else draw_to(folder, report, protocols)
+    say(f"report: {folder / 'report.json'}" + (f", picture: {picture}" if picture else ""))
+
+
+def tune(experiment: Experiment, folder: Path, say) -> dict[str, dict[str, float]]:
+    """Options of the protocols that are best on the validation view for a twin of this run that has not seen it."""
+    if not experiment.calibrates:
+        return {}
+    say("calibrating on validation classes")
+    report = run(experiment.twin, folder / "validation", say=loud_only(say))
+    return tuned_options(experiment.task, report["metrics"])
+
+
+def loud_only(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Runs within a run: their progress would hide the result, their warnings must not be hidden."""
+    return lambda line: say(line) if "WARNING" in line else None

@@ -1,0 +1,88 @@
+"""Checks of a user's own task before it trains: what it lacks or returns is named with its file and line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from demjax import user_code
+from demjax.checks import UserError
+from demjax.mesh import DATA_AXIS
+
+
+def check_user_task(experiment: Any) -> None:
+    """Traces the loss and embeds a few items of a task from a user's file; `experiment` is the Experiment of the run.
+
+    Raises:
+      UserError: what raises, by file and line; fields that the rows lack; results of other forms or shapes.
+    """
+    task, file = experiment.task, user_code.file_of(experiment.config.task.name)
+    with user_code.errors_of(file):
+        if experiment.rows is not None:
+            _check_loss(experiment, file)
+        if task.solve is None:
+            _check_embed(experiment, file)
+
+
+def _check_loss(experiment: Any, file: Any) -> None:
+    task, rows = experiment.task, experiment.rows
+    assert rows is not None and task.loss is not None
+    if missing := [name for name in task.fields if name not in rows.columns]:
+        raise UserError(f"{file}: fields of the task name {missing[0]!r}: the rows have {', '.join(rows.columns)}")
+    state = jax.eval_shape(experiment.fresh_state)
+    n = experiment.batch_size
+    batch = {name: _abstract(rows.columns[name], n) for name in task.fields} | {"row": _shape((n,), np.int32)}
+    batch |= {name: _abstract(value) for name, value in experiment.constants.items()}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+
+    def one_device(variables: Any, batch: Mapping[str, Any], key: Any) -> Any:
+        return task.loss(variables, batch, key, DATA_AXIS)  # type: ignore[misc]
+
+    mesh = jax.sharding.Mesh(np.array(experiment.mesh.devices.flat[:1]), (DATA_AXIS,))
+    spec = jax.sharding.PartitionSpec()
+    mapped = jax.shard_map(one_device, mesh=mesh, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False)
+    returned = jax.eval_shape(mapped, state.variables, batch, key)
+    if not isinstance(returned, tuple) or len(returned) != 4:
+        raise UserError(
+            f"{file}: the loss of {task.name} returns {_form(returned)}: expected (sum, count, {{name: sum}}, state)"
+        )
+    total, count, sums, new = returned
+    for what, value in (("sum", total), ("count", count), *dict(sums).items()):
+        if value.shape != ():
+            raise UserError(f"{file}: the loss of {task.name} returns {what} of shape {value.shape}: expected a number")
+    old = state.variables.state
+    if jax.tree.map(_form, new) != jax.tree.map(_form, old):
+        raise UserError(f"{file}: the loss of {task.name} returns the state {_forms(new)}: expected {_forms(old)}")
+
+
+def _check_embed(experiment: Any, file: Any) -> None:
+    task, data = experiment.task, experiment.dataset
+    variables = experiment.fresh_state().variables
+    ids = data.ids("image", data.training)[:2]
+    items = data.items("image", ids, task.columns("image"))
+    embedded = task.embed["image"](variables, items) if "image" in task.embed else None
+    expected = "[2, d]" if task.score.vectors == 1 else f"[2, {task.score.vectors}, d]"
+    if embedded is not None and not task.pair and embedded.ndim != 2 + (task.score.vectors > 1):
+        raise UserError(
+            f"{file}: embed['image'] of {task.name} returns {embedded.shape} for 2 images: expected {expected}"
+        )
+    if embedded is not None and len(embedded) != 2:
+        raise UserError(f"{file}: embed['image'] of {task.name} returns {len(embedded)} rows for 2 images")
+
+
+def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _abstract(value: Any, n: int | None = None) -> jax.ShapeDtypeStruct:
+    value = value if hasattr(value, "dtype") else np.asarray(value)
+    return _shape(tuple(value.shape) if n is None else (n, *value.shape[1:]), value.dtype)
+
+
+def _form(value: Any) -> str:
+    return f"{value.dtype}{list(value.shape)}" if hasattr(value, "shape") else type(value).__name__
+
+
+def _forms(tree: Any) -> str:
+    return str(jax.tree.map(_form, dict(tree)))

@@ -1,0 +1,80 @@
+"""Objects from a user's Python file, FILE.py:NAME, and errors in such a file as one line that names its line."""
+
+import contextlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from demjax.checks import UserError, did_you_mean
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name is FILE.py:NAME."""
+    return ".py:" in name
+
+
+def file_of(reference: str) -> Path:
+    """The file of FILE.py:NAME."""
+    return Path(reference.rpartition(":")[0]).expanduser()
+
+
+def load_python(file: Path) -> Any:
+    """A Python file as a module; each call runs it anew.
+
+    Raises:
+      UserError: there is no such file, or it raises, with the line.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    if file.suffix != ".py":
+        raise UserError(f"{file}: expected a Python file")
+    name = f"demjax_user_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling of traces look a module up by its name
+    with errors_of(file):
+        spec.loader.exec_module(module)
+    return module
+
+
+def load_object(reference: str) -> Any:
+    """The object of FILE.py:NAME.
+
+    Raises:
+      UserError: as `load_python`, or a name that the file does not define.
+    """
+    file, name = file_of(reference), reference.rpartition(":")[2]
+    module = load_python(file)
+    if not hasattr(module, name):
+        public = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        raise UserError(f"{file} does not define {name!r}: {did_you_mean(name, public)}")
+    return getattr(module, name)
+
+
+@contextlib.contextmanager
+def errors_of(file: Path) -> Iterator[None]:
+    """Turns what is raised in a user's file, or by what it calls, into one line with the file and its line.
+
+    Raises:
+      UserError: with the innermost line of the file that took part.
+    """
+    try:
+        yield
+    except (UserError, OSError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        line = _line_in(error, file)
+        where = f"{file}, line {line}" if line else str(file)
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{where}: {type(error).__name__}: {reason}") from error
+
+
+def _line_in(error: BaseException, file: Path) -> int | None:
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return error.lineno
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return lines[-1] if lines else None
