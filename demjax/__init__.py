@@ -11,7 +11,7 @@ Rooms, from the ground up; imports only go down (tests/floors_test.py):
 
     0  mesh, checks, progress               devices; errors a person can act on; how far it is
     1  models, losses, search, metrics      pure functions on arrays
-       processes                            several processes as one program
+       distributed                          several processes as one program
        user_code                            objects from a user's own Python file
     2  hubness                              statistics of neighbours, and corrections that are fitted by searching
     3  data                                 the outside world becomes checked arrays

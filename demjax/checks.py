@@ -13,7 +13,7 @@ class UserError(ValueError):
     """A mistake the person at the keyboard can mend; `demjax.main` prints it as one line, no traceback."""
 
 
-class ToldElsewhere(UserError):
+class ReportedElsewhere(UserError):
     """A mistake that ends all processes of a program and that another one, process 0, tells."""
 
 
@@ -47,7 +47,8 @@ def in_range(what: str, value: Any, low: int | float, high: int | float = math.i
 
 def whole_number(what: str, value: Any, low: int, high: int | float = math.inf) -> None:
     """Raises a UserError unless `value` is a whole number in [low, high]; 3.0 and True are none."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not low <= value <= high:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not low <= int(value) <= high:
         upper = "" if high == math.inf else f" and <= {high:g}"
         raise UserError(f"{what} is {value!r}: expected a whole number >= {low}{upper}")
 

@@ -64,7 +64,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
-LONG = ("together_test.py", "chaos_test.py", "kill_test.py", "suite_test.py")  # files of minutes
+LONG = ("layouts_test.py", "chaos_test.py", "kill_test.py", "suite_test.py")  # files of minutes
 
 
 def pytest_collection_modifyitems(items):

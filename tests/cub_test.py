@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from demjax.tasks.linear import ridge
 
 from demjax.data import load
 from demjax.hubness import k_occurrence, k_skewness
 from demjax.search import nearest
-from demjax.tasks.linear import ridge
 from demjax.train.fit import train_and_evaluate
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "demjax"
-FLOOR = dict(mesh=0, checks=0, progress=0, user_code=1, models=1, losses=1, search=1, metrics=1, processes=1)
+FLOOR = dict(mesh=0, checks=0, progress=0, user_code=1, models=1, losses=1, search=1, metrics=1, distributed=1)
 FLOOR |= dict(hubness=2, data=3, protocols=4, tasks=5, train=6, cli=7, main=8, tables=8, encode=8, __main__=8)
 TRAIN = dict(config=0, data_cache=1, engine=1, run_folder=1, embedder=1, evaluate=2, parts=3, report=3, user_task=3)
 TRAIN |= dict(plots=4, experiment=4, summary=5, epochs=5, restore=5, fit=6, sweep=7)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from absl import logging
 
-from demjax.checks import ToldElsewhere, UserError
+from demjax.checks import ReportedElsewhere, UserError
 from demjax.train.run_folder.stop import Preempted, stop
 
 ECHO_SECONDS = 2
@@ -43,9 +43,9 @@ def _let_the_watch_speak() -> None:
 
 def _leave(status: int) -> None:
     if _several():
-        from demjax import processes
+        from demjax import distributed
 
-        processes.leave(status)
+        distributed.leave(status)
 
 
 def _status(call: Callable[[], int | None], resumes: bool) -> int:
@@ -69,7 +69,7 @@ def _status(call: Callable[[], int | None], resumes: bool) -> int:
         more = "; the same command resumes from the newest checkpoint" if resumes else ""
         print(f"demjax: stopped at once{more}", file=sys.stderr)
         return 130
-    except ToldElsewhere:
+    except ReportedElsewhere:
         pass
     except UserError as mistake:
         print(f"demjax: error: {mistake}", file=sys.stderr)

@@ -19,17 +19,17 @@ from demjax.hubness.picture import draw, largest
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
     """Measures, prints and writes; returns what hubness.json holds."""
-    from demjax import processes
+    from demjax import distributed
     from demjax.data import open_npy
 
-    given = arguments.read(argv, processes.add_flags)
+    given = arguments.read(argv, distributed.add_flags)
 
-    if joined := processes.join_flags(given):
+    if joined := distributed.join_flags(given):
         print(joined, file=sys.stderr, flush=True)
     queries = open_npy(given.queries)
     gallery = open_npy(given.gallery) if given.gallery else queries
     bank = open_npy(given.bank) if given.bank else None
-    with processes.together():
+    with distributed.raise_in_all():
         names = _names(given.names, len(gallery))
         score = _score(given)
         _check(given, gallery, bank)
@@ -46,8 +46,8 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
         "measures": {label: {name: _finite(v) for name, v in m.items()} for label, m in found.items()},
         "hubs": {label: [[names[j], int(n[j])] for j in largest(n)] for label, n in counts.items()},
     }
-    with processes.together():
-        if processes.is_first():
+    with distributed.raise_in_all():
+        if distributed.is_first():
             print(_table(found, report["hubs"], given.k))
             print(json.dumps(report))
             figure = _draw(counts, given.k, names, {label: m["k_skewness"] for label, m in found.items()})
@@ -95,11 +95,11 @@ def _score(given: argparse.Namespace) -> str:
 
 def _count(queries: Any, gallery: Any, given: argparse.Namespace, score: str, bank: Any, correct: bool) -> np.ndarray:
     """N_k of the search, corrected or not."""
-    from demjax import processes
+    from demjax import distributed
     from demjax.mesh import data_mesh
     from demjax.search import nearest
 
-    mesh, square, first = data_mesh(), given.gallery is None, processes.is_first()
+    mesh, square, first = data_mesh(), given.gallery is None, distributed.is_first()
     correction = None
     if correct:
         correction = fit(

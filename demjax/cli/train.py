@@ -37,10 +37,10 @@ def main(argv: list[str]) -> None:
     workdir = flags.WORKDIR.value or f"runs/{_default_name()}"
     if config.get("deterministic"):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
-    from demjax import processes
+    from demjax import distributed
 
-    address = processes.Address(flags.COORDINATOR.value, flags.PROCESSES.value, flags.PROCESS.value)
-    if joined := processes.join(flags.DISTRIBUTED.value, address):
+    address = distributed.Address(flags.COORDINATOR.value, flags.PROCESSES.value, flags.PROCESS.value)
+    if joined := distributed.join(flags.DISTRIBUTED.value, address):
         print(joined, flush=True)
         _check_together(flags.MODE.value, config)
     from demjax.train.fit import train_and_evaluate  # JAX starts here, not for --help

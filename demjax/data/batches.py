@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from demjax import processes
+from demjax import distributed
 from demjax.data.class_set import ClassSet
 from demjax.data.lazy_rows import Deferred, Indexed, read_rows
 from demjax.data.splits import by_class
@@ -81,7 +81,7 @@ def class_sums(dataset: ClassSet) -> Rows:
 
     def sums(stop_point: Callable[[], Any]) -> tuple[np.ndarray, ...]:
         if not shared:
-            shared.append(processes.share_rows(n, CLASSES, summed, like, stop_point))
+            shared.append(distributed.share_rows(n, CLASSES, summed, like, stop_point))
         return shared[0]
 
     deferred = {

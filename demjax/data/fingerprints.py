@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from demjax import processes
+from demjax import distributed
 from demjax.checks import UserError
 from demjax.data.files import read_json
 from demjax.data.lazy_rows import read_rows
@@ -54,10 +54,10 @@ def fingerprint_file(features: np.memmap, stop_point: Callable[[], Any] = lambda
       OSError: the file is gone, or shorter than it was.
     """
     key = _state(features)
-    if any(processes.any_of(key not in _known)):
+    if any(distributed.any_of(key not in _known)):
         _known[key] = _read(features, stop_point)
     fingerprint = _known[key]
-    with processes.together():
+    with distributed.raise_in_all():
         if fingerprint.bad_row >= 0:
             raise UserError(
                 f"{features.filename}: row {fingerprint.bad_row} (0-based) holds NaN or Inf: extract this image again "
@@ -99,7 +99,7 @@ def _state(features: np.memmap) -> str:
 def _read(features: np.memmap, stop_point: Callable[[], Any]) -> FileFingerprint:
     rows = max(1, BLOCK_BYTES // (features.shape[1] * features.itemsize))
     starts = np.arange(0, len(features), rows)
-    progress = ProgressLine("checking features") if processes.is_first() else None
+    progress = ProgressLine("checking features") if distributed.is_first() else None
 
     def read(blocks: slice) -> tuple[np.ndarray, np.ndarray]:
         (start,) = starts[blocks]
@@ -111,7 +111,7 @@ def _read(features: np.memmap, stop_point: Callable[[], Any]) -> FileFingerprint
         return sha[None], np.array([bad[0] if len(bad) else -1], np.int32)
 
     like = np.zeros((0, 32), np.uint8), np.zeros(0, np.int32)
-    digests, bad = processes.share_rows(len(starts), 1, read, like, stop_point)
+    digests, bad = distributed.share_rows(len(starts), 1, read, like, stop_point)
     where = np.flatnonzero(bad >= 0)
     first = int(starts[where[0]] + bad[where[0]]) if len(where) else -1
     head = f"{features.dtype.str}{features.shape}".encode()

@@ -51,14 +51,17 @@ class Embedder(typing.Protocol):
     Attributes:
       dataset: what is evaluated.
       score: how queries and gallery meet.
-      is_corrected: whether `nearest` and `ranks` apply the hub correction of the run.
-      can_embed: the sides that the task embeds.
+      is_corrected: whether `nearest` applies the hub correction of the run.
     """
 
     dataset: Any
     score: Score
     is_corrected: bool
-    can_embed: tuple[str, ...]
+
+    @property
+    def can_embed(self) -> tuple[str, ...]:
+        """The sides that the task embeds."""
+        ...
 
     def embed(self, side: str, split: str) -> np.ndarray:
         """All items of `dataset.ids(side, split)`, [n, d] or [n, m, d], in the memory of every process."""

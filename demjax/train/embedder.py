@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from demjax import hubness, processes, search
+from demjax import distributed, hubness, search
 from demjax.checks import UserError
 from demjax.data import Dataset
 from demjax.hubness import Correction
@@ -104,7 +104,7 @@ class TaskEmbedder:
             return self._run("text", np.concatenate([part, np.repeat(part[-1:], size - len(part))]))
 
         total: Any = jnp.float32(0.0)
-        for i, embedded in enumerate(processes.take_turns(math.ceil(len(ids) / size), block)):
+        for i, embedded in enumerate(distributed.share_blocks(math.ceil(len(ids) / size), block)):
             self.stop_point()
             of_class = label[i * size : (i + 1) * size]
             some = jnp.asarray(embedded)[: len(of_class)]
@@ -142,7 +142,7 @@ class TaskEmbedder:
         def one(part: slice) -> tuple[np.ndarray, ...]:
             return work(self.block(side, split, part), part)
 
-        return processes.share_rows(n, size, one, like, self.stop_point)
+        return distributed.share_rows(n, size, one, like, self.stop_point)
 
     def nearest(
         self,

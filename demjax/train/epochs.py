@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from demjax import processes
+from demjax import distributed
 from demjax.checks import UserError
 from demjax.mesh import DATA_AXIS, replicate
 from demjax.train.engine.epoch import compile_epoch
@@ -112,7 +112,9 @@ class _Session:
         assert experiment.rows is not None
         with Feed(experiment.placement, experiment.rows, experiment.task.fields, experiment.mesh, state.key) as feed:
             for call in range(self.saved + 1, experiment.total_calls + 1):
-                asked, due = processes.any_of(bool(stop.requested_by), processes.is_first() and self._clock.is_due())
+                asked, due = distributed.any_of(
+                    bool(stop.requested_by), distributed.is_first() and self._clock.is_due()
+                )
                 if asked:
                     break
                 begun = time.perf_counter()
@@ -157,7 +159,7 @@ class _Session:
 
     def _diverged(self, what: str) -> NoReturn:
         self.checkpoints.wait()
-        with processes.together():  # all have seen it
+        with distributed.raise_in_all():  # all have seen it
             raise TrainingDiverged(
                 f"{what}: lower optimizer.learning_rate or set optimizer.clip_norm; the last good checkpoint in "
                 f"{self.checkpoints.folder} is kept"
@@ -200,7 +202,7 @@ def stop_loading() -> None:
 
 
 def _stop(when: str) -> None:
-    if any(processes.any_of(bool(stop.requested_by))):
+    if any(distributed.any_of(bool(stop.requested_by))):
         raise Preempted(f"stopped by {stop.name} {when}")
 
 

@@ -114,6 +114,12 @@ def check_options(options: Options, task: Task, dataset: Dataset) -> Options:
       UserError: what a protocol refuses; an unknown correction, one for another score than the task's, or one for one
         vector an image where the task has several.
     """
+    read = {name for protocol in task.protocols for name in protocol.options}
+    for name, default in default_options().items():
+        value = options.settings.get(name, default)
+        if name not in read and value != default:
+            known = f"no protocol of task {task.name} reads it, expected {default!r}"
+            raise UserError(f"evaluate.{name} is {value!r}: {known}")
     for protocol in task.protocols:
         protocol.check(options.settings, task, dataset)
     correction = options.correction

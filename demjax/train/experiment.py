@@ -57,7 +57,7 @@ class Experiment:
         if self.placement.kind == "streamed":
             check_stream(self.rows, train.passes_per_epoch)
         draw = None if self.rows.group is None else Draw.of(self.rows.group)
-        most = len(draw.count) if draw else self.placement.call_rows
+        most = len(draw.size) if draw else self.placement.call_rows
         if draw and train.batch_size > most:
             raise UserError(
                 f"train.batch_size is {train.batch_size}, of different {self.rows.noun}: there are {most} seen ones"

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from demjax import processes
+from demjax import distributed
 from demjax.checks import UserError
 from demjax.data import fingerprints
 from demjax.data.lazy_rows import Deferred
@@ -61,8 +61,8 @@ def train_and_evaluate(
     started = time.perf_counter()
     folder = Path(workdir).expanduser()
     memory.agree()
-    processes.check_alike("settings", _settings(config, folder, train))
-    with processes.together():
+    distributed.check_alike("settings", _settings(config, folder, train))
+    with distributed.raise_in_all():
         experiment = build(as_placed(config, folder), devices, cache)
         if not train and not experiment.task.solve and not (folder / "checkpoints").is_dir():
             raise UserError(f"{workdir} has no checkpoint to evaluate: train first (--mode=train), or mend --workdir")
@@ -79,14 +79,14 @@ def run(
 ) -> dict[str, Any]:
     """`train_and_evaluate` for an experiment that is built and checked."""
     started = time.perf_counter() if started is None else started
-    if not processes.is_first():
+    if not distributed.is_first():
         say = silent
     with contextlib.ExitStack() as held:
-        with processes.together():
+        with distributed.raise_in_all():
             _open(folder, experiment, held)
         shared_folder(folder)
         look_at_data(experiment, folder)
-        processes.check_alike("data", _digest([experiment.identity, experiment.placement]))
+        distributed.check_alike("data", _digest([experiment.identity, experiment.placement]))
         checkpoints = Checkpoints(folder / "checkpoints", keep=experiment.config.train.keep_checkpoints)
         try:
             variables, epoch, seconds = _fit(experiment, folder, checkpoints, say, train)
@@ -111,12 +111,13 @@ def _digest(value: Any) -> str:
 
 def _open(folder: Path, experiment: Experiment, held: contextlib.ExitStack) -> None:
     """Process 0 holds the folder of the run for all."""
-    if processes.is_first():
+    if distributed.is_first():
         held.enter_context(open_folder(folder))
         claim(folder, experiment.config)
         note_placement(folder, streamed=experiment.placement.kind == "streamed")
         if not (folder / SPEC).exists():
-            shapes = {name: (np.shape(x), str(np.asarray(x).dtype)) for name, x in experiment.statistics.items()}
+            kept = {} if experiment.task.solve else experiment.statistics
+            shapes = {name: (np.shape(x), str(np.asarray(x).dtype)) for name, x in kept.items()}
             write_json(folder / SPEC, {"spec": experiment.dataset.spec.to_json(), "statistics": shapes})
 
 
@@ -131,8 +132,8 @@ def look_at_data(experiment: Experiment, folder: Path) -> None:
     for column in getattr(experiment.dataset, "mapped", ()):  # of kinds whose columns may be files
         fingerprints.load_known(folder / FINGERPRINTS)
         fingerprints.fingerprint_file(column, epochs.stop_loading)
-        with processes.together():
-            if processes.is_first():
+        with distributed.raise_in_all():
+            if distributed.is_first():
                 write_json(folder / FINGERPRINTS, fingerprints.known(column))
     for rows in experiment.rows.columns.values() if experiment.rows else ():
         if isinstance(rows, Deferred):
@@ -146,7 +147,6 @@ def _fit(
     if experiment.task.solve:  # anew each time: there is nothing to resume
         begun = time.perf_counter()
         variables = jax.block_until_ready(experiment.task.solve(experiment.dataset))
-        variables = Variables(variables.params, {**variables.state, **experiment.statistics})
         _say_all(summarise(experiment, variables.params), say)
         return variables, experiment.config.train.epochs, time.perf_counter() - begun
     state, seconds = _start(experiment, folder, checkpoints, say, train)
@@ -184,8 +184,8 @@ def _judge(
     task, data, protocols = experiment.task, experiment.dataset, experiment.task.protocols
     evaluation = evaluate(task, variables, data, experiment.options(tuned), experiment.mesh, epochs.stop_evaluating)
     done = time.perf_counter()
-    with processes.together():
-        if processes.is_first():
+    with distributed.raise_in_all():
+        if distributed.is_first():
             _amend(experiment, folder, epoch, evaluation.metrics)
     looks = not task.solve and not data.is_validation_view
     report = make_report(
@@ -197,8 +197,8 @@ def _judge(
         bayes=data.bayes,
         best_on_test=best_evaluated(folder, epoch, protocols) if looks and experiment.config.evaluate.every else None,
     )
-    with processes.together():
-        if processes.is_first():
+    with distributed.raise_in_all():
+        if distributed.is_first():
             _publish(experiment, folder, report, say)
     return report
 

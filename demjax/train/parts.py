@@ -54,7 +54,7 @@ def check_deterministic(wanted: bool, platform: str) -> None:
 
 def options_of(config: ConfigDict, tuned: Mapping[str, Mapping[str, float]] | None = None) -> Options:
     """How the runs of a config evaluate."""
-    settings = {k: tuple(v) if isinstance(v, tuple | list) else v for k, v in config.evaluate.items()}
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, tuple | list) else v for k, v in config.evaluate.items()}
     return Options(settings.pop("query_batch"), settings.pop("correction"), settings, tuned or {})
 
 

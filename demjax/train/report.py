@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from demjax import processes
+from demjax import distributed
 from demjax.progress import duration
 from demjax.protocols import Column, Protocol
 from demjax.train.evaluate import CORRECTED, Evaluation
@@ -39,7 +39,7 @@ class Reporter:
         """`chunks` of an epoch, each with a line of its own, where rows are streamed."""
         self.say, self._total, self._chunks = say, total_epochs, chunks
         self._file, self._columns = folder / METRICS, columns_of(protocols)
-        self._writes = processes.is_first()
+        self._writes = distributed.is_first()
         self._board = _summary_writer(folder) if tensorboard and self._writes else None
         self._times: list[float] = []  # of the lines of this session
 
@@ -51,7 +51,7 @@ class Reporter:
     def is_evaluated(self, call: int) -> bool:
         """Whether the line of `call` has metrics; in a process that writes nothing, whether that of process 0 has."""
         here = self._writes and any(is_evaluated(r) for r in read_records(self._file.parent) if _call_of(r) == call)
-        return any(processes.any_of(here))
+        return any(distributed.any_of(here))
 
     def amend(self, call: int, values: Mapping[str, float]) -> None:
         """Adds metrics to the line of `call`."""

@@ -68,7 +68,7 @@ def test_captions_of_other_classes(trained, tmp_path, encoded, capsys):
     """Classes of the set keep their names, as in 'Class 04'; others are their own."""
     from demjax.train.restore import restore_run
 
-    data = restore_run(trained).run.dataset
+    data = restore_run(trained).dataset
     assert data.descriptions is not None
     own = data.descriptions.sentences[int(data.descriptions.first[4])]
     name = data.classes[4].replace("_", " ").upper()

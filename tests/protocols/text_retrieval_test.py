@@ -3,12 +3,12 @@
 import numpy as np
 import optax
 import pytest
-from demjax.tasks.zsl.ds_sje import ds_sje
 
 from demjax.checks import UserError
 from demjax.data import load
 from demjax.protocols import default_options
 from demjax.tasks.zsl.dem import dem
+from demjax.tasks.zsl.ds_sje import ds_sje
 from demjax.train.embedder import TaskEmbedder, embed_sentences
 from demjax.train.engine.state import init_state
 from demjax.train.evaluate import Options, evaluate
@@ -82,7 +82,7 @@ def test_all_captions_give_the_usual_accuracy_and_one_gives_less(found):
 
 def test_a_task_without_sentences(found):
     task = dem(DATA.spec, hidden=4)
-    with pytest.raises(UserError, match="evaluate.captions is .* task dem reads no sentences"):
+    with pytest.raises(UserError, match="evaluate.captions is .1,.: no protocol of task dem reads it"):
         evaluate(task, fresh(task), DATA, with_captions(1))
     with pytest.raises(UserError, match="k"):
         evaluate(*found[:2], DATA, with_captions(0))

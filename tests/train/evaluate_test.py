@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from demjax.tasks.zsl.compatibility import latem
 from scipy.stats import skew
 
 from demjax.checks import UserError
@@ -13,6 +12,7 @@ from demjax.data.sources.planted import plant
 from demjax.protocols import default_options
 from demjax.search import Score
 from demjax.tasks import Variables
+from demjax.tasks.zsl.compatibility import latem
 from demjax.tasks.zsl.dem import dem
 from demjax.train.config import default_config, quick
 from demjax.train.embedder import TaskEmbedder

@@ -40,26 +40,27 @@ class Draw(NamedTuple):
     """Rows in groups of alternatives: every step draws different groups, and one row of each.
 
     Attributes:
-      first, count: int32 [groups], where the rows of each group begin, and how many there are.
+      first, size: int32 [groups], where the rows of each group begin, and how many there are.
     """
 
     first: np.ndarray
-    count: np.ndarray
+    size: np.ndarray
 
     @classmethod
     def of(cls, group: np.ndarray) -> "Draw":
         """From the group [n] of each row, ascending from 0."""
-        count = np.bincount(group).astype(np.int32)
-        return cls((np.cumsum(count) - count).astype(np.int32), count)
+        size = np.bincount(group).astype(np.int32)
+        return cls((np.cumsum(size) - size).astype(np.int32), size)
 
     def order(self, key: jax.Array, batch_size: int, width: int) -> jax.Array:
         """Row ids [groups, width]: one step for each group there is; gaps as in `batch_order`."""
-        n_groups, n_rows = len(self.count), int(self.count.sum())
+        n_groups, n_rows = len(self.size), int(self.size.sum())
         group_key, row_key = jax.random.split(key)
         keys = jax.random.split(group_key, n_groups)
         groups = jax.vmap(lambda k: jax.random.permutation(k, n_groups)[:batch_size])(keys)
-        count = jnp.asarray(self.count)[groups]
-        place = jnp.minimum((jax.random.uniform(row_key, groups.shape) * count).astype(jnp.int32), count - 1)
+        size = jnp.asarray(self.size)[groups]
+        uniform = jax.random.uniform(row_key, groups.shape)
+        place = jnp.minimum((uniform * size.astype(jnp.float32)).astype(jnp.int32), size - 1)
         rows = jnp.asarray(self.first)[groups] + place
         return jnp.pad(rows, ((0, 0), (0, width - batch_size)), constant_values=n_rows)
 
@@ -84,7 +85,7 @@ class Plan(NamedTuple):
     @property
     def steps(self) -> int:
         """Of one compiled call."""
-        return self.passes * (len(self.draw.count) if self.draw else math.ceil(self.n_rows / self.batch_size))
+        return self.passes * (len(self.draw.size) if self.draw else math.ceil(self.n_rows / self.batch_size))
 
     def schedule(self, state: TrainState, width: int) -> tuple[jax.Array, jax.Array]:
         """Row ids [steps, width] and a key for every step of the call after `state`."""

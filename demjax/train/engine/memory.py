@@ -4,7 +4,7 @@ import os
 
 import jax
 
-from demjax import processes
+from demjax import distributed
 
 _agreed: dict[int, int] = {}  # by the number of processes
 
@@ -23,4 +23,4 @@ def device_bytes() -> int:
 def agree() -> None:
     """All processes decide by the same number; all must call it."""
     if jax.process_count() > 1:
-        _agreed[jax.process_count()] = processes.least(device_bytes() >> 20) << 20
+        _agreed[jax.process_count()] = distributed.smallest(device_bytes() >> 20) << 20

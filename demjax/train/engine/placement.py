@@ -195,7 +195,7 @@ def spread_rows(column: Any, ids: np.ndarray, mesh: Mesh) -> jax.Array:
     """column[ids] shared out among the devices, empty rows at the end; a process reads what its own devices hold."""
     ids = np.pad(ids, (0, -(len(ids) + 1) % mesh.size + 1), constant_values=len(column) - 1)
     sharding = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
-    return jax.make_array_from_callback((len(ids), *column.shape[1:]), sharding, lambda at: column[ids[at[0]]])
+    return jax.make_array_from_callback((len(ids), *column.shape[1:]), sharding, lambda at: column[ids[at[0]]])  # type: ignore[index]
 
 
 def column_specs(rows: Rows, fields: tuple[str, ...]) -> dict[str, Any]:

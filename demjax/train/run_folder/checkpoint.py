@@ -21,7 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from demjax import processes
+from demjax import distributed
 from demjax.checks import UserError
 from demjax.mesh import place
 
@@ -47,10 +47,10 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int = 3):
         self.folder = Path(folder)
-        with processes.together():
-            if processes.is_first():
+        with distributed.raise_in_all():
+            if distributed.is_first():
                 self.folder.mkdir(parents=True, exist_ok=True)
-        writes, own = processes.is_first(), None
+        writes, own = distributed.is_first(), None
         if jax.process_count() > 1:
             me = jax.process_index()
             own = ocp.options.MultiprocessingOptions(me, active_processes={me}, barrier_sync_key_prefix=f"alone-{me}")
@@ -69,8 +69,8 @@ class Checkpoints:
         Raises:
           NotSaved: this write could not start, or the one before it failed.
         """
-        with processes.together():
-            if processes.is_first():
+        with distributed.raise_in_all():
+            if distributed.is_first():
                 self._save(step, state, meta)
 
     def _save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
@@ -89,7 +89,7 @@ class Checkpoints:
         Raises:
           NotSaved: something could not be written: here, or in the background since the last call.
         """
-        with processes.together(), self._told_as_not_saved():
+        with distributed.raise_in_all(), self._told_as_not_saved():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         """Newest first; those that process 0 sees, for all."""
         steps = sorted(self._manager.all_steps(), reverse=True)
-        return json.loads(processes.from_first(json.dumps(steps))) if jax.process_count() > 1 else steps
+        return json.loads(distributed.from_first(json.dumps(steps))) if jax.process_count() > 1 else steps
 
     def _tell_damaged(self, damaged: Mapping[int, str], warn, move: bool) -> None:
         for step, reason in damaged.items():
@@ -175,11 +175,11 @@ class Checkpoints:
     def _set_aside(self, step: int) -> Path:
         damaged = self.folder.parent / "damaged"
         place = next(p for n in itertools.count() if not (p := damaged / f"{step}-{n}").exists())
-        processes.wait("before a step is moved")
-        if processes.is_first():
+        distributed.wait("before a step is moved")
+        if distributed.is_first():
             damaged.mkdir(exist_ok=True)
             (self.folder / str(step)).rename(place)
-        processes.wait("after a step is moved")
+        distributed.wait("after a step is moved")
         self._manager.reload()
         return place
 
@@ -205,7 +205,7 @@ def _tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
         if _is_the_machine(error):
             raise
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-    return found, reason or "for another process" * any(processes.any_of(bool(reason)))
+    return found, reason or "for another process" * any(distributed.any_of(bool(reason)))
 
 
 def leaf_digests(tree: Any) -> dict[str, str]:

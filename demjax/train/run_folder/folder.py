@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from demjax import processes, user_code
+from demjax import distributed, user_code
 from demjax.checks import UserError
 from demjax.data.files import read_json
 from demjax.train.config import flatten, is_free
@@ -99,8 +99,8 @@ def read_placement(workdir: Path) -> bool:
 
 def shared_folder(folder: Path) -> None:
     """Raises a UserError where the workdir is another folder than that of process 0, of the same name."""
-    lock = processes.from_first((folder / LOCK).read_text() if processes.is_first() else "")
-    with processes.together():
+    lock = distributed.from_first((folder / LOCK).read_text() if distributed.is_first() else "")
+    with distributed.raise_in_all():
         end = time.monotonic() + SHARED_SECONDS
         while not ((folder / LOCK).is_file() and (folder / LOCK).read_text() == lock):
             if time.monotonic() > end:  # file systems of a network may show late what another machine has written

@@ -21,7 +21,7 @@ class _Stop:
         return self.requested_by.name if self.requested_by else "a signal to another process"
 
     def install(self) -> None:
-        """Takes over SIGTERM and SIGINT; call it before anything slow. Processes agree by `processes.any_of`."""
+        """Takes over SIGTERM and SIGINT; call it before anything slow. Processes agree by `distributed.any_of`."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
 

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from demjax.tasks.linear import ridge
 
 from demjax.checks import UserError
 from demjax.data import load
 from demjax.data.batches import class_sums
 from demjax.data.text.captions import Caption, arrange
-from demjax.tasks.linear import ridge
 from demjax.train import answers as answers_module
 from demjax.train.evaluate import Options, evaluate
 

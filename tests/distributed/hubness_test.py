@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from tests.processes.launch import DEVICES, ROOT, finish, free_port, start
+from tests.distributed.launch import DEVICES, ROOT, finish, free_port, start
 
 
 def test_the_numbers_of_one(tmp_path):

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from demjax.processes import Address, cluster, join
-from demjax.processes import watch as watch_module
-from demjax.processes.watch import WELCOME, _accepted
-from tests.processes.launch import finish, mains
+from demjax.distributed import Address, cluster, join
+from demjax.distributed import watch as watch_module
+from demjax.distributed.watch import WELCOME, _accepted
+from tests.distributed.launch import finish, mains
 from tests.waiting import HUNG, heard, wait_until
 
 SLURM = dict(

@@ -10,11 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from demjax.processes.watch import GONE
+from demjax.distributed.watch import GONE
 from demjax.train.restore import restore_run
 from demjax.train.run_folder.folder import open_folder
-from tests.processes.launch import finish, mains
-from tests.processes.worker import write_set
+from tests.distributed.launch import finish, mains
+from tests.distributed.worker import write_set
 from tests.waiting import wait_until
 
 CONFIG = (

@@ -140,23 +140,23 @@ def train(what, folder, devices=None):
 
 
 def main(process, n, address, folder, tasks):
-    from demjax import processes
+    from demjax import distributed
     from demjax.mesh import data_mesh
 
-    print(processes.join("on", processes.Address(address, n, process)), flush=True)
+    print(distributed.join("on", distributed.Address(address, n, process)), flush=True)
     small_blocks()
     count = counting_rows()
     long = "checkpoint 1 of very many, " * 500
-    assert processes.from_first(long) == long  # longer than a message is otherwise
+    assert distributed.from_first(long) == long  # longer than a message is otherwise
     for what in tasks:
         if what == "searches":
             found = searches(data_mesh())
-            if processes.is_first():
+            if distributed.is_first():
                 np.savez(folder / "searches.npz", **found)
         else:
             print("\n".join(train(what, folder)), flush=True)
         print(f"rows read from files: {count[0]}")
-    processes.leave(0)
+    distributed.leave(0)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import jax
 from jax.experimental import multihost_utils
 
 from demjax.checks import UserError
-from demjax.processes.agree import from_first
-from demjax.processes.watch import farewell, watch
+from demjax.distributed.agree import from_first
+from demjax.distributed.watch import farewell, watch
 
 HEARTBEAT_SECONDS = 100  # until JAX takes a machine that says nothing for dead; a process that ends is noticed at once
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")

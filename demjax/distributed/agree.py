@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from demjax.checks import ToldElsewhere, UserError
-from demjax.processes.watch import farewell
+from demjax.checks import ReportedElsewhere, UserError
+from demjax.distributed.watch import farewell
 
 EXPECTED = (UserError, OSError)
 MESSAGE_BYTES = 2000  # at least
@@ -33,7 +33,11 @@ def wait(name: str) -> None:
 
 
 def share_rows(
-    n: int, block: int, work: Callable[[slice], tuple[np.ndarray, ...]], like: Sequence[np.ndarray], check=lambda: None
+    n: int,
+    block: int,
+    work: Callable[[slice], tuple[np.ndarray, ...]],
+    like: Sequence[np.ndarray],
+    stop_point: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, ...]:
     """Arrays of n rows, made block by block; the processes take turns and all get the whole.
 
@@ -41,26 +45,30 @@ def share_rows(
       n, block: rows, and rows of a block.
       work: rows -> what belongs to them.
       like: arrays of the types, and of the shapes but for the rows.
-      check: called before each round, in all processes.
+      stop_point: called before each round, in all processes; may raise.
+
+    Raises:
+      UserError: a type of more than 32 bits, which JAX would cut on the way.
     """
+    if wide := next((x.dtype for x in like if x.dtype.itemsize > 4), None):
+        raise UserError(f"rows of {wide} are shared by processes: expected at most 32 bits, as float32 or int32")
     n_processes, starts = jax.process_count(), range(0, n, block)
-    assert all(x.dtype.itemsize <= 4 for x in like), "JAX would cut 64 bits to 32 on the way"
     whole = tuple(np.zeros((n, *x.shape[1:]), x.dtype) for x in like)
     for i in range(0, len(starts), n_processes):
-        check()
-        mine, found = i + jax.process_index(), tuple(np.zeros((block, *x.shape[1:]), x.dtype) for x in like)
-        if mine < len(starts):
-            some = slice(starts[mine], min(starts[mine] + block, n))
-            for array, part in zip(found, work(some), strict=True):
+        stop_point()
+        here, local = i + jax.process_index(), tuple(np.zeros((block, *x.shape[1:]), x.dtype) for x in like)
+        if here < len(starts):
+            rows = slice(starts[here], min(starts[here] + block, n))
+            for array, part in zip(local, work(rows), strict=True):
                 array[: len(part)] = part
-        everyone = multihost_utils.process_allgather(found) if n_processes > 1 else tuple(x[None] for x in found)
+        everyone = multihost_utils.process_allgather(local) if n_processes > 1 else tuple(x[None] for x in local)
         for start, p in zip(starts[i : i + n_processes], range(n_processes), strict=False):
             for array, parts in zip(whole, everyone, strict=True):
                 array[start : start + block] = np.asarray(parts[p])[: n - start]
     return whole
 
 
-def take_turns(n: int, work: Callable[[int], jax.Array]) -> Iterator[jax.Array | np.ndarray]:
+def share_blocks(n: int, work: Callable[[int], jax.Array]) -> Iterator[jax.Array | np.ndarray]:
     """work(0), ..., work(n - 1), in order: arrays of one shape. The processes take turns, and each gets all of them."""
     n_processes = jax.process_count()
     for i in range(0, n, n_processes):
@@ -68,7 +76,7 @@ def take_turns(n: int, work: Callable[[int], jax.Array]) -> Iterator[jax.Array |
         yield from multihost_utils.process_allgather(mine)[: n - i] if n_processes > 1 else (mine,)
 
 
-def least(value: int) -> int:
+def smallest(value: int) -> int:
     """The smallest value of any process."""
     if jax.process_count() == 1:
         return value
@@ -76,11 +84,11 @@ def least(value: int) -> int:
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def raise_in_all() -> Iterator[None]:
     """What a process does alone: its mistake is that of all, so that nobody waits for it. No collectives inside.
 
     Raises:
-      UserError: here or, `ToldElsewhere`, in another process.
+      UserError: here or, `ReportedElsewhere`, in another process.
       Exception: whatever was raised here.
     """
     mistake: Exception | None = None
@@ -94,7 +102,7 @@ def together() -> Iterator[None]:
         if bad:
             farewell()  # all end now, each of its own accord
             if not is_first() and (mistake is None or isinstance(mistake, EXPECTED)):
-                raise ToldElsewhere(told[bad[0]]) from mistake
+                raise ReportedElsewhere(told[bad[0]]) from mistake
             if mistake is None:
                 raise UserError(f"process {bad[0]} of {len(told)}: {told[bad[0]]}")
     if mistake:
@@ -125,7 +133,7 @@ def check_alike(what: str, mine: str) -> None:
     if jax.process_count() == 1:
         return
     told = _messages(mine)
-    with together():
+    with raise_in_all():
         if other := next((i for i, message in enumerate(told) if message != told[0]), 0):
             raise UserError(
                 f"process {other} has other {what} than process 0 ({told[other]}, {told[0]}): start all alike"

@@ -9,8 +9,8 @@ import pytest
 
 from demjax.mesh import data_mesh
 from demjax.train.restore import restore_run
-from tests.processes import worker
-from tests.processes.launch import workers
+from tests.distributed import worker
+from tests.distributed.launch import workers
 
 EXACT = ("highest ids", "certified ids", "one gallery tile a device", "self", "ranks", "corrected", "occurrence")
 
