@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
     """A run of the bag of words, and what it wrote."""
     folder = tmp_path_factory.mktemp("encode") / "run"
     config = config_of(
-        "description", **{"task.encoder": "bow", "data.descriptions": "generated", "train.batching": "classes"}
+        "ds_sje", **{"task.encoder": "bow", "data.descriptions": "generated", "train.batching": "classes"}
     )
     train_and_evaluate(config, folder, say=lambda line: None)
     return folder
@@ -147,7 +147,7 @@ def test_a_population_is_no_single_run(trained, tmp_path, refused):
 
 def test_captions_that_moved(tmp_path, refused):
     """The content counts, not the path; other content is refused."""
-    config = config_of("description", **{"task.encoder": "bow", "train.batching": "classes"})
+    config = config_of("ds_sje", **{"task.encoder": "bow", "train.batching": "classes"})
     names = load("planted", planted=PLANTED).classes
     here, there = tmp_path / "here.csv", tmp_path / "there.csv"
     here.write_text("class,caption\n" + "".join(f"{n},bird {i}\n" for i, n in enumerate(names)))
@@ -168,7 +168,7 @@ def test_a_damaged_config_and_no_checkpoint(trained, tmp_path, refused):
     shutil.rmtree(copy / "checkpoints")
     with refused("has no checkpoint"):
         run(copy, tmp_path / "a.npz")
-    (copy / "config.json").write_text('{"task.name": "description", "task.widht": 1}')
+    (copy / "config.json").write_text('{"task.name": "ds_sje", "task.widht": 1}')
     with refused("config has an unknown key 'task.widht': did you mean 'task.width'?"):
         run(copy, tmp_path / "a.npz")
     (copy / "config.json").write_text('{"task.name": "descr')

@@ -28,7 +28,7 @@ def alone(tmp_path_factory):
     """The same in this process, on one device."""
     folder = tmp_path_factory.mktemp("alone")
     worker.write_set(folder / "set")
-    for name in ("dem", "description", "streamed", "mapped"):
+    for name in ("dem", "ds_sje", "streamed", "mapped"):
         worker.train(name, folder, jax.devices()[:1])
     np.savez(folder / "searches.npz", **worker.searches(data_mesh(jax.devices()[:1])))
     return folder
@@ -71,12 +71,12 @@ def damage(step):
 
 def test_two_processes_then_one_then_four(tmp_path, alone):
     worker.write_set(tmp_path / "set")
-    ended = workers(2, tmp_path, "searches", "dem:1/", "description", "mapped", "streamed:2/3 chunk 1/")
+    ended = workers(2, tmp_path, "searches", "dem:1/", "ds_sje", "mapped", "streamed:2/3 chunk 1/")
     assert "process 0 of 2, 4 of 8 devices" in ended[0].out and "process 1 of 2, 4 of 8 devices" in ended[1].out
     assert "stopped by SIGTERM after epoch 1" in ended[0].out
     assert "stopped by a signal to another process after epoch 1" in ended[1].out and "loss" not in ended[1].out
     check_searches(tmp_path, alone)
-    check_run("description", tmp_path, alone)
+    check_run("ds_sje", tmp_path, alone)
     check_run("mapped", tmp_path, alone)
     told = worker.train("dem:2/", tmp_path, jax.devices())  # 1 x 8 reads what 2 x 4 wrote
     assert any("resuming after epoch 1" in line for line in told)
@@ -100,9 +100,9 @@ def test_a_process_reads_its_share_of_a_mapped_file_only(tmp_path):
 @pytest.mark.slow
 def test_four_processes_and_the_other_tasks(tmp_path, alone):
     workers(4, tmp_path, "searches", "class_norm", "ridge", "description:2/")
-    workers(2, tmp_path, "description")
+    workers(2, tmp_path, "ds_sje")
     check_searches(tmp_path, alone)
-    check_run("description", tmp_path, alone)
+    check_run("ds_sje", tmp_path, alone)
     for name in ("class_norm", "ridge"):
         worker.train(name, alone, jax.devices()[:1])
     check_run("class_norm", tmp_path, alone)

@@ -70,8 +70,8 @@ CONFIGS = {
     ),
     "shared_out": ("dem", MAPPED | {"train.placement": "sharded"}),
     "class_norm": ("class_norm", {"train.batching": "examples", "train.batch_size": 30, "evaluate.calibrate": True}),
-    "description": (
-        "description",
+    "ds_sje": (
+        "ds_sje",
         {"task.encoder": "bow", "train.batching": "classes", "train.batch_size": 9, "data.descriptions": "generated"},
     ),
     "ridge": ("ridge", {}),
@@ -92,25 +92,24 @@ def write_set(folder):
 
 def small_blocks(set_attribute=setattr):
     """Of sentences and of mapped files, so that there is something to share out."""
-    from demjax.data import survey
-    from demjax.tasks import sentences
+    from demjax.data import fingerprints
+    from demjax.train import embedder
 
-    set_attribute(sentences, "BLOCK", 16)
-    set_attribute(survey, "BLOCK_BYTES", 512)
+    set_attribute(embedder, "SENTENCES", 16)
+    set_attribute(fingerprints, "BLOCK_BYTES", 512)
 
 
 def counting_rows():
     """From here on the rows read from mapped files are counted."""
-    from demjax.data import picked, survey
-    from demjax.train import answers
+    from demjax.data import class_items, fingerprints, lazy_rows
 
-    count, read_rows = [0], picked.read_rows
+    count, read_rows = [0], lazy_rows.read_rows
 
     def counted(source, ids):
         count[0] += len(ids)
         return read_rows(source, ids)
 
-    for module in (picked, survey, answers):
+    for module in (lazy_rows, fingerprints, class_items):
         module.read_rows = counted
     return count
 

@@ -81,7 +81,7 @@ def _graph(dataset: ClassSet, semantics_scale: str, neighbours: int, bandwidth: 
     width = bandwidth * float(2 * (np.mean(table.astype(np.float64) ** 2, axis=0) - table.mean(axis=0) ** 2).sum())
     weights = np.exp(-squared_distances(table[seen], table) / width)
     absorbed = _absorption(weights, neighbours, seen, dataset.unseen, len(table))
-    return {"class_semantics": table, "absorbed": absorbed, "bandwidth": np.float32(width)}
+    return {"class_semantics": table, "absorbed": absorbed, "bandwidth": np.array(width, np.float32)}
 
 
 def _first_step(projected: jax.Array, state: State, neighbours: int) -> jax.Array:
