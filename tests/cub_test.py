@@ -1,14 +1,14 @@
 """The headline on real CUB features, and the whole road through files, TFDS and the command line's function."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from demjax.tasks.linear import ridge
 
 from demjax.data import load
 from demjax.hubness import k_occurrence, k_skewness
 from demjax.search import nearest
+from demjax.tasks import TASKS
+from demjax.train.embedder import TaskEmbedder
 from demjax.train.fit import train_and_evaluate
 
 
@@ -55,13 +55,13 @@ def test_released_setting_goes_downhill(cub, tmp_path, get_config):
 def test_hubs_of_ridge_both_ways(cub):
     """The sign and the order of the paper; the settings are those selected on validation classes (README)."""
     data = load("CUB", dir=cub.data.dir, features="vgg19")
-    test, everyone, skewness = data.splits["test_unseen"], np.arange(200), {}
+    everyone, skewness = np.arange(200), {}
     for direction, l2 in (("visual->semantic", 1.0), ("semantic->visual", 10.0)):
-        task = ridge(data, direction=direction, l2=l2, features_scale="unit")
-        params = task.solve()
-        queries = np.asarray(task.queries(params, jnp.asarray(data.features[test])))
+        task = TASKS["ridge"](data.spec, direction=direction, l2=l2, features_scale="unit")
+        embedder = TaskEmbedder(task, task.solve(data), data)
+        queries, classes = embedder.embed("image", "test_unseen"), embedder.embed("class", "all")
         for name, names in (("unseen", data.unseen), ("all", everyone)):
-            ids = nearest(queries, np.asarray(task.gallery(params, data, names)), 1).ids
+            ids = nearest(queries, classes[names], 1).ids
             skewness[direction, name] = k_skewness(np.asarray(k_occurrence(ids, len(names))))
     assert skewness["visual->semantic", "all"] > skewness["semantic->visual", "all"] + 1 > 2
     assert skewness["visual->semantic", "unseen"] > skewness["semantic->visual", "unseen"] > 0

@@ -36,7 +36,7 @@ MODE = flags.DEFINE_enum(
 
 def parse(argv: list[str]) -> list[str]:
     """Flags; a mistake in them becomes one line that names the nearest right thing."""
-    path = _config_path(argv)
+    path = config_path(argv)
     if path and not Path(path).is_file():  # ml_collections would notice only when the first setting is read
         raise UserError(
             f"--config={path}: no such file; the configs of demjax are in configs/, e.g. configs/synthetic.py"
@@ -44,10 +44,10 @@ def parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except Exception as error:  # ml_collections and user code in a config raise whatever they like
-        raise UserError(_flag_mistake(argv, error)) from error
+        raise UserError(flag_mistake(argv, error)) from error
 
 
-def _config_path(argv: list[str]) -> str:
+def config_path(argv: list[str]) -> str:
     """The file of --config=FILE.py:argument or --config FILE.py:argument, as yet unread."""
     for arg, following in zip(argv, [*argv[1:], ""], strict=True):
         name, equals, value = arg.lstrip("-").partition("=")
@@ -56,7 +56,7 @@ def _config_path(argv: list[str]) -> str:
     return ""
 
 
-def _flag_mistake(argv: list[str], error: Exception) -> str:
+def flag_mistake(argv: list[str], error: Exception) -> str:
     known = flatten(default_config())
     for arg in argv:
         key = arg.lstrip("-").partition("=")[0].removeprefix("config.")

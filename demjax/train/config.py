@@ -3,11 +3,12 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from demjax import user_code
 from demjax.checks import UserError, choose, did_you_mean, in_range
 from demjax.protocols import default_options
 from demjax.tasks import settings_of
@@ -188,9 +189,17 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def counting(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as two runs are compared by them: of FILE.py:NAME the name alone, as the file itself is compared."""
+    files = {
+        k: flat[k].rpartition(":")[2] for k in ("task.name", "data.name") if user_code.is_reference(str(flat.get(k)))
+    }
+    return {**flat, **files}
+
+
 def config_hash(config: ConfigDict) -> str:
     """12 hex digits over all settings that can change a result."""
-    flat = {k: v for k, v in flatten(config).items() if not is_free(k)}
+    flat = {k: v for k, v in counting(flatten(config)).items() if not is_free(k)}
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
 
 

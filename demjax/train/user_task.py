@@ -28,8 +28,6 @@ def check_user_task(experiment: Any) -> None:
 def _check_loss(experiment: Any, file: Any) -> None:
     task, rows = experiment.task, experiment.rows
     assert rows is not None and task.loss is not None
-    if missing := [name for name in task.fields if name not in rows.columns]:
-        raise UserError(f"{file}: fields of the task name {missing[0]!r}: the rows have {', '.join(rows.columns)}")
     state = jax.eval_shape(experiment.fresh_state)
     n = experiment.batch_size
     batch = {name: _abstract(rows.columns[name], n) for name in task.fields} | {"row": _shape((n,), np.int32)}

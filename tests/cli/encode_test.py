@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from demjax import encode
+from demjax.cli import encode
 from demjax.data import load
 from demjax.train.config import default_config
 from demjax.train.fit import train_and_evaluate

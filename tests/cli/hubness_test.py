@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from demjax.checks import UserError
-from demjax.hubness.__main__ import main
+from demjax.cli.hubness import main
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from demjax.checks import UserError
-from demjax.main import _config_path, _flag_mistake
+from demjax.cli.flags import config_path, flag_mistake
 from tests.waiting import HUNG
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def demjax(*args, cwd=ROOT, module="demjax.main"):
@@ -29,8 +29,8 @@ def test_first_command_and_again(tmp_path):
     again = demjax("--config=configs/cub.py:quick", f"--workdir={tmp_path}", "--mode=eval")
     assert again.returncode == 0 and "resuming after epoch 3 of 3" in again.stdout and "epoch 3/3" not in again.stdout
     assert json.loads((tmp_path / "report.json").read_text())["metrics"] == report["metrics"]
-    told = demjax(tmp_path, module="demjax.tables")
-    assert told.returncode == 0 and told.stdout.count("|---") == 12
+    tables = demjax(tmp_path, module="demjax.tables")
+    assert tables.returncode == 0 and tables.stdout.count("|---") == 12
 
 
 MISTAKES = [
@@ -53,7 +53,7 @@ MISTAKES = [
     (["--config=configs/cub.py", "--mode=trian"], "<train|eval|select|best>"),
     (["--confg=configs/cub.py"], "Did you mean: config"),
     (["--config=configs/cub.py:quick", "extra"], "unexpected argument 'extra'"),
-    (["--config=configs/cub.py:quick", "--config.task.hidden=-1"], "task.hidden is -1: expected a number >= 0"),
+    (["--config=configs/cub.py:quick", "--config.task.hidden=-1"], "task.hidden is -1: expected a whole number >= 0"),
     (["--config=configs/cub.py:quick", "--config.optimizer.learning_rate=-1"], "optimizer.learning_rate is -1.0"),
     (["--config=configs/cub.py", "--config.data.dir=/nowhere"], "/nowhere is not a folder"),
     (["--config=configs/cub.py:quick", "--workdir=/proc/demjax"], "cannot be written to"),
@@ -121,15 +121,43 @@ def test_tables_mistakes_are_one_line(tmp_path):
 
 
 def test_config_path_in_both_spellings():
-    assert _config_path(["x", "--config=a.py:b", "--mode=eval"]) == "a.py"
-    assert _config_path(["x", "--config", "a.py:b"]) == "a.py"
-    assert _config_path(["x", "--config.seed=1"]) == ""
+    assert config_path(["x", "--config=a.py:b", "--mode=eval"]) == "a.py"
+    assert config_path(["x", "--config", "a.py:b"]) == "a.py"
+    assert config_path(["x", "--config.seed=1"]) == ""
 
 
 def test_a_mistake_inside_a_config_file_is_its_last_line():
     error = ValueError(
         "Error whilst parsing\nTraceback (most recent call last):\n  File x\nNameError: name 'y' is not defined"
     )
-    assert _flag_mistake(["x"], error) == "NameError: name 'y' is not defined"
+    assert flag_mistake(["x"], error) == "NameError: name 'y' is not defined"
     wrapped = ValueError(f"Traceback\n{UserError.__module__}.UserError: told")
-    assert _flag_mistake(["x"], wrapped) == "told"
+    assert flag_mistake(["x"], wrapped) == "told"
+
+
+@pytest.mark.parametrize("module", ["demjax", "demjax.main"])
+def test_one_command_under_two_names(tmp_path, module):
+    """`python -m demjax train` is what the console script `demjax train` runs."""
+    command = ["train"] if module == "demjax" else []
+    ran = demjax(*command, "--config=configs/synthetic.py:quick", f"--workdir={tmp_path}", module=module)
+    assert ran.returncode == 0 and "epoch 3/3" in ran.stdout, ran.stderr
+    command = ["evaluate"] if module == "demjax" else ["--mode=eval"]
+    again = demjax(
+        command[0], "--config=configs/synthetic.py:quick", f"--workdir={tmp_path}", *command[1:], module=module
+    )
+    assert again.returncode == 0 and "epoch 3/3" not in again.stdout and "T1" in again.stdout, again.stderr
+
+
+def test_the_command_line_lists_its_commands():
+    from importlib import import_module
+
+    from demjax.cli.app import COMMANDS
+
+    shown = demjax("--help", module="demjax")
+    assert shown.returncode == 0 and all(f"  {name} " in shown.stdout for name in COMMANDS)
+    assert demjax("--version", module="demjax").stdout.startswith("demjax 0.")
+    wrong = demjax("trian", module="demjax")
+    assert (
+        wrong.returncode == 2 and wrong.stderr == "demjax: error: there is no command 'trian': did you mean 'train'?\n"
+    )
+    assert all(callable(import_module(module).run) for module, _ in COMMANDS.values())

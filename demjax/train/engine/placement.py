@@ -119,6 +119,8 @@ def choose_placement(kind: str, rows: Rows, fields: tuple[str, ...], mesh: Mesh,
     """
     if kind != RESIDENT:
         choose("train.placement", kind, PLACEMENTS)
+    if missing := [name for name in fields if name not in rows.columns]:
+        raise UserError(f"fields of the task name {missing[0]!r}: the rows have {', '.join(rows.columns)}")
     columns = {name: rows.columns[name] for name in fields}
     check_columns(columns, rows.n_rows)
     row_bytes = sum(_row_bytes(x) for x in columns.values())

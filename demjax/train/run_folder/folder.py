@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from demjax import distributed, user_code
 from demjax.checks import UserError
 from demjax.data.files import read_json
-from demjax.train.config import flatten, is_free
+from demjax.train.config import counting, flatten, is_free
 
 LOCK, PLACEMENT, CONFIG, SPEC, TASK_FILE = "lock", "placement.json", "config.json", "spec.json", "task.py"
 SHARED_SECONDS = 20
@@ -70,6 +70,7 @@ def claim(workdir: Path, config: ConfigDict) -> None:
     old = read_json(file)
     if not isinstance(old, dict):
         raise UserError(f"{file} is damaged (no settings by name): mend it or choose another --workdir")
+    new, old = counting(new), counting(old)
     differing = [k for k in sorted(new.keys() | old.keys()) if new.get(k) != old.get(k) and not is_free(k)]
     if differing:
         values = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing)

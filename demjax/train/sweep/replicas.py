@@ -84,7 +84,7 @@ def assemble_population(experiment: Experiment, devices: Sequence[jax.Device]) -
     config, task = experiment.config, experiment.task
     if task.solve:
         raise UserError(f"population: task {task.name} has a closed form and no seeds; use --mode=select")
-    if task.groups and task.groups.start:
+    if experiment.frozen(0):
         raise UserError(f"population: task {task.name} has parameters that begin to train later; train plain runs")
     if (kind := experiment.placement.kind) != "replicated":
         raise UserError(f"population.seeds with rows that are {kind}: every member reads all of them; train plain runs")

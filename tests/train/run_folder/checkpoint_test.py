@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from demjax.train.epoch import TrainState
 
 from demjax.checks import UserError
 from demjax.mesh import data_mesh, replicate
+from demjax.tasks import Variables
+from demjax.train.engine.state import TrainState
 from demjax.train.run_folder.checkpoint import Checkpoints, NotSaved, check_same, leaf_digests
 
 # A restore that Orbax gives up leaves tasks behind that complain when they are collected.
@@ -26,7 +27,9 @@ def _collect_here():
 
 def state_of(value, n_devices=1):
     params = {"w": jnp.full((40, 30), value, jnp.float32) + jnp.arange(30, dtype=jnp.float32)[None]}
-    state = TrainState(params, (params, jnp.int32(3)), jnp.int32(int(value)), jnp.arange(2, dtype=jnp.uint32))
+    state = TrainState(
+        Variables(params), (params, jnp.int32(3)), jnp.int32(int(value)), jnp.arange(2, dtype=jnp.uint32)
+    )
     return replicate(state, data_mesh(jax.devices()[:n_devices]))
 
 

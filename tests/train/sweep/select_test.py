@@ -164,8 +164,8 @@ def test_a_setting_that_diverges_has_lost(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"select.objective": "hubness/n1_skewness"}, "select.objective is 'hubness/n1_skewness'"),
-        ({"select.objective": "gzsl/best_penalty"}, "select.objective is 'gzsl/best_penalty'"),
+        ({"select.objective": "hubness/n1_skewness"}, "select.objective, for task dem, is 'hubness/n1_skewness'"),
+        ({"select.objective": "gzsl/best_penalty"}, "select.objective, for task dem, is 'gzsl/best_penalty'"),
         ({"select.grid": (("data.fold", ("test", "val")),)}, "'data.fold', which is not to be selected"),
         ({"select.grid": (("population.seeds", (2, 3)),)}, "'population.seeds', which is not to be selected"),
         ({"select.grid": (("task.l2", 0.1),)}, "expected .*key, .value"),

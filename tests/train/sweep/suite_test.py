@@ -9,6 +9,7 @@ import pytest
 
 from demjax.checks import UserError
 from demjax.cli import tables
+from demjax.protocols import Column
 from demjax.protocols.gzsl import draw_curves
 from demjax.protocols.zsl import draw_pairs_of_hubs
 from demjax.train.evaluate import correction_for
@@ -164,11 +165,14 @@ def test_a_row_of_several_vectors_an_image_has_every_column(tmp_path):
     assert not found.failed and {"corrected/zsl/top1", "corrected/gzsl_calibrated/harmonic"} <= set(metrics)
 
 
+A = Column("a", "A")
+
+
 def test_undefined_numbers_are_a_dash():
-    assert results.mean_and_deviation([{"metrics": {"a": 0.5}}, {"metrics": {"a": None}}], "a") is None
-    assert results.row_numbers([{"metrics": {"a": 0.25}}, {"metrics": {"a": 0.75}}], "a") == pytest.approx(
-        (50, 100 * (2 * 0.25**2) ** 0.5)
-    )
+    assert results.mean_and_deviation([{"metrics": {"a": 0.5}}, {"metrics": {"a": None}}], A) is None
+    assert results.mean_and_deviation(
+        [{"metrics": {"a": 0.25}}, {"metrics": {"a": 0.75}}], Column("a", "A")
+    ) == pytest.approx((50, 100 * (2 * 0.25**2) ** 0.5))
 
 
 @pytest.mark.parametrize(("name", "most", "on_request"), [("cub", 30, 2), ("cub_sje", 15, 1)])
