@@ -23,7 +23,7 @@ KEPT_BYTES = 2**30  # of the items of a split: a larger one is embedded anew, bl
 
 
 class TaskEmbedder:
-    """What protocols search with (`demjax.protocols.Embedder`). All processes call every method in the same order."""
+    """What protocols search with: `demjax.protocols.Embedder`, which says what each public method does."""
 
     def __init__(
         self,
@@ -66,11 +66,9 @@ class TaskEmbedder:
 
     @property
     def can_embed(self) -> tuple[str, ...]:
-        """The sides that the task embeds."""
         return tuple(self.task.embed)
 
     def embed(self, side: str, split: str) -> np.ndarray:
-        """All items of `dataset.ids(side, split)`, [n, d] or [n, m, d], in the memory of every process."""
         if (side, split) not in self._wholes:
             self._wholes[side, split] = self._embed(side, split)
         return self._wholes[side, split]
@@ -133,10 +131,6 @@ class TaskEmbedder:
         return block
 
     def over(self, side: str, split: str, work: Callable, *like: np.ndarray) -> tuple[np.ndarray, ...]:
-        """work(embedded items, slice of the split) for block after block, joined: a split may be larger than memory.
-
-        The processes share the blocks out; `like` are empty arrays of the types and row shapes of the results.
-        """
         n, size = len(self.dataset.ids(side, split)), SENTENCES if side == "text" else self._query_batch
 
         def one(part: slice) -> tuple[np.ndarray, ...]:
@@ -153,7 +147,6 @@ class TaskEmbedder:
         queries: str = "image",
         gallery: tuple[str, str] = ("class", "all"),
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(places in the gallery [n, k], scores [n, k]) of the nearest items of each query; ties: the lowest place."""
         correction = self._fit(queries, split, gallery) if self.is_corrected else None
         items = self.embed(*gallery)
         items = items if candidates is None else items[candidates]
@@ -177,7 +170,6 @@ class TaskEmbedder:
         queries: str = "image",
         gallery: tuple[str, str] = ("class", "all"),
     ) -> np.ndarray:
-        """The rank [n], from 1, of the best of the `positives` [n, p] of each query, places in the gallery."""
         if self.is_corrected:
             raise UserError("ranks with a hub correction: only nearest items are corrected")
         items = np.asarray(self.embed(*gallery))
@@ -191,7 +183,6 @@ class TaskEmbedder:
         return ranks
 
     def search(self, queries: Any, gallery: Any, k: int) -> search.Neighbours:
-        """The k nearest of any embedded arrays by the score of the task, on the devices of all processes."""
         return search.nearest(queries, gallery, k, self._score, self._mesh)
 
     def _fit(self, side: str, split: str, gallery: tuple[str, str]) -> Correction:
@@ -214,8 +205,6 @@ class TaskEmbedder:
         return self._fitted[key]
 
     def deviation(self) -> float:
-        """The unit of penalties: root mean square, over the images that are trained on, of the deviation of their
-        scores over all classes. It follows the scale of a model, and looks at no test image."""
         classes = self.embed("class", "all")
 
         def deviations(block: jax.Array, part: slice) -> tuple[np.ndarray]:

@@ -21,12 +21,9 @@ from demjax.train.run_folder.folder import CONFIG, SPEC, TASK_FILE
 
 
 class Restored(NamedTuple):
-    """A run, its newest variables and the epochs they have seen.
+    """A run, its newest variables, the epochs they have seen, and what the checkpoint says of its config and data.
 
-    Attributes:
-      experiment: with its data; None where the run was restored without them.
-      config, spec, task, variables, epoch: what `task.embed` needs, and where it comes from.
-      meta: what the checkpoint says of its config and data.
+    Without its data `experiment` is None; config, spec, task and variables are what `task.embed` needs.
     """
 
     experiment: Experiment | None
