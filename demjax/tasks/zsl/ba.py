@@ -7,7 +7,7 @@ Every seen class is a problem apart: with y_ic = 1 for the class of image i and 
     cross_entropy  1/N sum_i sum_c log(1 + exp(-y_ic s_c(x_i)))
     hinge          1/N sum_i sum_c max(0, margin - y_ic s_c(x_i))
 
-Batch fields: features [b, d], label [b], weight [b]; constants: semantics [c, a], seen [s], margin.
+Batch fields: features [b, d], label [b], weight [b]; constants: semantics [c, a], seen [s], margin (hinge).
 Protocols: ZSL and generalised ZSL.
 """
 
