@@ -166,7 +166,7 @@ def _choose(**names: str) -> None:
         choose(f"task.{setting}", names[setting], dict.fromkeys(known))
 
 
-def _numbers(spec: Spec, to_visual: bool, hidden: int, l2, margin, source_weights, source_l2):
+def _numbers(spec: Spec, to_visual: bool, hidden, l2, margin, source_weights, source_l2):
     """Weight of each source, and its lambda, () where all have `l2`.
 
     Raises:

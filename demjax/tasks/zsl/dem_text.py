@@ -121,7 +121,7 @@ def _reader(spec: Spec, encoder: str, fused: bool) -> Reader:
 
 
 def _network(
-    spec: Spec, reader: Reader, encoder: str, width, sizes: dict[str, int], layers: dict[str, Any], fused: bool
+    spec: Spec, reader: Reader, encoder: str, width, sizes: dict[str, Any], layers: dict[str, Any], fused: bool
 ):
     """(init, f): (key) -> params, and (params, inputs [, attributes]) -> [b, d]."""
     for name, size in sizes.items():
