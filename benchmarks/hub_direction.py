@@ -2,7 +2,7 @@
 
     python benchmarks/hub_direction.py --dir FOLDER            FOLDER holds vgg19.mat and att_splits.mat; two minutes
 
-Visual to semantic projects the queries, which shrink; semantic to visual projects the prototypes (tasks/linear.py).
+Visual to semantic projects the queries, which shrink; semantic to visual projects the prototypes (tasks/zsl/linear.py).
 Euclidean distance both times. For each direction lambda (1e-3 to 1e6) and the scale of the features (as they are, or
 rows at length 1) are chosen by T1 on the 50 validation classes; no test image takes part. N_1 is then counted over
 the unseen test images, among the 50 unseen classes and among all 200.
@@ -25,7 +25,7 @@ def main(given: Any) -> None:
     from demjax.data import load
     from demjax.hubness import k_occurrence, k_skewness
     from demjax.search import nearest
-    from demjax.tasks.linear import ridge
+    from demjax.tasks.zsl.linear import ridge
     from demjax.train.evaluate import evaluate
 
     def t1(task: Any, of: Any) -> float:

@@ -95,6 +95,7 @@ def test_unknown_and_missing_keys():
 
 
 # Whoever takes all settings of a section as keyword arguments; those of `task` are made from them (`settings_of`).
+OPTIONS = {"options": "evaluate"}  # what protocols receive of a section, read by key
 TAKERS = {"data": "load", "data.planted": "plant", "optimizer": "make_optimizer"}
 
 
@@ -120,6 +121,8 @@ def last_name(node, short):
 def settings_read(sources):
     """{"config.seed", "train.epochs", ...}: the last two names of all attributes read, and what the TAKERS make use of.
 
+    Of `options["hits"]` it is the section that OPTIONS names, and the key.
+
     A file that makes the default config is left out: it names every setting.
     """
     read, takes, taken = set(), {}, set()
@@ -135,6 +138,8 @@ def settings_read(sources):
             for n in ast.walk(f):
                 if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load):
                     read.add(f"{last_name(n.value, short)}.{n.attr}")
+                if isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Load) and isinstance(n.slice, ast.Constant):
+                    read.add(f"{OPTIONS.get(last_name(n.value, short))}.{n.slice.value}")
                 if isinstance(n, ast.Call):
                     given = [ast.unparse(k.value) for k in n.keywords if k.arg is None]
                     names = {last_name(part, short) for k in n.keywords for part in ast.walk(k.value)}
@@ -172,6 +177,10 @@ READER = """
 def make_optimizer(*, rate, idle=0):
     return rate
 
+def hits(options, others):
+    options["never"] = others["never"]
+    return options["hits"]
+
 def run(config):
     mesh, given = 1, config.evaluate
     config.train.batch = 3
@@ -187,12 +196,13 @@ def run(config):
         ("train.epochs", "train.others", ["train.epochs"]),
         ("given.every", "other.every", ["evaluate.every"]),
         ("config.evaluate", "config.select", ["evaluate.every"]),
+        ('return options["hits"]', "return 1", ["evaluate.hits"]),
         ("return rate", "return 1", ["optimizer.rate"]),
         ("**config.optimizer.to_dict()", "rate=1", ["optimizer.rate"]),
     ],
 )
 def test_the_test_can_fail(use, without, missed):
     """What is only set, and an argument that is only taken, are not read; nor is a use that was deleted."""
-    used = ["seed", "train.epochs", "evaluate.every", "optimizer.rate"]
-    idle = ["train.batch", "optimizer.idle", "train.never"]
+    used = ["seed", "train.epochs", "evaluate.every", "evaluate.hits", "optimizer.rate"]
+    idle = ["evaluate.never", "train.batch", "optimizer.idle", "train.never"]
     assert sorted(unread(used + idle, [READER.replace(use, without)])) == sorted(missed + idle)

@@ -19,9 +19,7 @@ from demjax.tasks.zsl.dap_iap import dap, iap
 from demjax.tasks.zsl.dem import dem
 from demjax.tasks.zsl.dem_text import dem_text
 from demjax.tasks.zsl.ds_sje import ds_sje
-from demjax.tasks.zsl.eszsl import eszsl
-from demjax.tasks.zsl.ridge import ridge
-from demjax.tasks.zsl.sae import sae
+from demjax.tasks.zsl.linear import eszsl, ridge, sae
 from demjax.tasks.zsl.sse import sse
 from demjax.tasks.zsl.sync import sync
 

@@ -13,18 +13,18 @@ from demjax.train.config import flatten
 MOST = 3  # the test view and the validation view of one set, and one more
 
 
-def load_data(settings: ConfigDict) -> Dataset:
+def load_data(data: ConfigDict) -> Dataset:
     """The data set of `config.data`; of FILE.py:NAME what the function returns for the folder `data.dir`.
 
     Raises:
       UserError: what is wrong with the settings or the files.
     """
-    if not user_code.is_reference(settings.name):
-        return load(**settings.to_dict())
-    make = user_code.load_object(settings.name)
-    with user_code.errors_of(user_code.file_of(settings.name)):
-        dataset = make(settings.dir)
-    fold = choose("data.fold", settings.fold, FOLDS)
+    if not user_code.is_reference(data.name):
+        return load(**data.to_dict())
+    make = user_code.load_object(data.name)
+    with user_code.errors_of(user_code.file_of(data.name)):
+        dataset = make(data.dir)
+    fold = choose("data.fold", data.fold, FOLDS)
     return dataset.validation_view(fold) if fold else dataset
 
 

@@ -55,7 +55,8 @@ def check_deterministic(wanted: bool, platform: str) -> None:
 def options_of(config: ConfigDict, tuned: Mapping[str, Mapping[str, float]] | None = None) -> Options:
     """How the runs of a config evaluate."""
     settings: dict[str, Any] = {k: tuple(v) if isinstance(v, tuple | list) else v for k, v in config.evaluate.items()}
-    return Options(settings.pop("query_batch"), settings.pop("correction"), settings, tuned or {})
+    del settings["query_batch"], settings["correction"]
+    return Options(config.evaluate.query_batch, config.evaluate.correction, settings, tuned or {})
 
 
 def provenance_of(config: ConfigDict) -> dict[str, Any]:

@@ -21,8 +21,7 @@ from demjax.protocols import ZSL
 from demjax.search import Score
 from demjax.tasks.task import State, Task, Variables
 from demjax.tasks.zsl.inputs import feature_scaler, squared_distances
-from demjax.tasks.zsl.linear import TO_SEMANTIC
-from demjax.tasks.zsl.ridge import ridge
+from demjax.tasks.zsl.linear import TO_SEMANTIC, ridge
 
 
 def amp(

@@ -7,27 +7,24 @@ Every seen class is a problem apart: with y_ic = 1 for the class of image i and 
     cross_entropy  1/N sum_i sum_c log(1 + exp(-y_ic s_c(x_i)))
     hinge          1/N sum_i sum_c max(0, margin - y_ic s_c(x_i))
 
-Batch fields: features [b, d], label [b], weight [b]; constants: semantics [c, a], seen [s], margin.
+Batch fields: features [b, d], label [b], weight [b]; constants: semantics [c, a], seen [s], margin (hinge).
 Protocols: ZSL and generalised ZSL.
 """
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import nnx
 
 from demjax.checks import choose, in_range, whole_number
-from demjax.data import ClassSet, Spec
-from demjax.data.batches import examples
+from demjax.data import Spec
 from demjax.models import SemanticEncoder
-from demjax.protocols import GZSL, ZSL
 from demjax.search import Score
-from demjax.tasks.task import Task, Variables
-from demjax.tasks.zsl.inputs import class_scaler, feature_scaler
+from demjax.tasks.functional import network
+from demjax.tasks.task import Task
+from demjax.tasks.zsl.trained import trained
 
 FITS = {
-    "hinge": lambda signed, margin: jnp.maximum(0.0, margin - signed),
-    "cross_entropy": lambda signed, margin: jax.nn.softplus(-signed),
+    "hinge": lambda signed, batch: jnp.maximum(0.0, batch["margin"] - signed),
+    "cross_entropy": lambda signed, batch: jax.nn.softplus(-signed),
 }
 
 
@@ -58,56 +55,33 @@ def ba(
     whole_number("task.hidden", hidden, 1)
     whole_number("task.width", width, 1)
     in_range("task.margin", margin, 0, open_low=True)
-    choose("task.fit", fit, FITS)
-    scaler, vectors = feature_scaler(features_scale), class_scaler(semantics_scale, spec.parts)
-    embed_images, embed_classes, init, loss = _networks(spec, hidden, width, FITS[fit], scaler)
+    wrong = choose("task.fit", fit, FITS)
 
-    def constants(dataset: ClassSet):
-        table = dataset.class_vectors(semantics_scale)
-        return {"semantics": table, "seen": dataset.seen.astype(np.int32), "margin": np.float32(margin)}
+    def encoder(n_in):
+        return network(lambda rngs: SemanticEncoder(n_in, hidden, width, init="he", output="linear", rngs=rngs))
 
-    return Task(
-        name="ba",
-        score=Score("dot"),
-        summary="both",
-        protocols=(ZSL, GZSL),
-        init=init,
-        loss=loss,
-        batchings={"examples": examples},
-        constants=constants,
-        sweepable=("margin",) if fit == "hinge" else (),
-        statistics=scaler.statistics,
-        embed={
-            "image": lambda variables, images: embed_images(variables, images["features"]),
-            "class": lambda variables, classes: embed_classes(variables, jnp.asarray(vectors(classes))),
-        },
-    )
-
-
-def _networks(spec: Spec, hidden: int, width: int, wrong, scaler):
-    """(g of features, w of class vectors, init, loss), the first two as functions of the variables."""
-    n_in = {"image": spec.n_features, "class": spec.n_semantics}
-
-    def network(side, key):
-        return SemanticEncoder(n_in[side], hidden, width, init="he", output="linear", rngs=nnx.Rngs(key))
-
-    graph = {s: nnx.graphdef(nnx.eval_shape(lambda s=s: network(s, jax.random.key(0)))) for s in n_in}
+    (init_g, g), (init_w, w) = encoder(spec.n_features), encoder(spec.n_semantics)
 
     def init(key):
-        keys = zip(n_in, jax.random.split(key), strict=True)
-        return Variables({side: nnx.state(network(side, k), nnx.Param) for side, k in keys})
+        key_g, key_w = jax.random.split(key)
+        return {"image": init_g(key_g), "class": init_w(key_w)}
 
-    def g(variables, features):
-        return nnx.merge(graph["image"], variables.params["image"])(scaler.scale(variables.state, features))
-
-    def w(variables, vectors):
-        return nnx.merge(graph["class"], variables.params["class"])(vectors)
-
-    def loss(variables, batch, key, axis):
-        del key, axis
-        scores = g(variables, batch["features"]) @ w(variables, batch["semantics"][batch["seen"]]).T
+    def each(variables, x, batch):
+        weights = w(variables.params["class"], batch["semantics"][batch["seen"]])
+        scores = g(variables.params["image"], x) @ weights.T
         is_true = batch["seen"][None] == batch["label"][:, None]
-        each = wrong(jnp.where(is_true, scores, -scores), batch["margin"]).sum(axis=1)
-        return jnp.sum(batch["weight"] * each), jnp.sum(batch["weight"]), {}, variables.state
+        return wrong(jnp.where(is_true, scores, -scores), batch).sum(axis=1)
 
-    return g, w, init, loss
+    return trained(
+        "ba",
+        spec,
+        features_scale,
+        semantics_scale,
+        score=Score("dot"),
+        summary="both",
+        init=init,
+        each=each,
+        image=lambda variables, x: g(variables.params["image"], x),
+        classes=lambda variables, table: w(variables.params["class"], jnp.asarray(table)),
+        numbers={"margin": margin} if fit == "hinge" else {},
+    )

@@ -21,12 +21,9 @@ Batch fields: features [b, d], label [b], weight [b]; constants: semantics [c, a
 seen_semantics [s, a]. Protocols: ZSL and generalised ZSL.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from demjax import losses
 from demjax.checks import choose, in_range, several_numbers, whole_number
@@ -35,8 +32,10 @@ from demjax.data.batches import examples
 from demjax.models import DIVIDE_BY, OUTPUT_INIT, ClassNormEncoder
 from demjax.protocols import GZSL, ZSL
 from demjax.search import Score
+from demjax.tasks.functional import network
 from demjax.tasks.task import Task, Variables
 from demjax.tasks.zsl.inputs import class_scaler, dropout, signed_power
+from demjax.tasks.zsl.trained import seen, truth
 
 
 def class_norm(
@@ -69,9 +68,13 @@ def class_norm(
     Raises:
       UserError: a setting out of range or unknown.
     """
-    factors = _check(spec, locals())
-    vectors = class_scaler(semantics_scale, spec.parts)
-    init, prototypes = _networks(spec, hidden, divide_by, output_init, members)
+    whole_number("task.hidden", hidden, 1)
+    whole_number("task.members", members, 1)
+    in_range("task.scale", scale, 0, open_low=True)
+    in_range("task.semantics_dropout", semantics_dropout, 0, 0.9)
+    in_range("task.features_power", features_power, 0, 1, open_low=True)
+    vectors, factors = class_scaler(semantics_scale, spec.parts), _factors(spec, source_weights)
+    init, prototypes = _network(spec, hidden, divide_by, output_init)
 
     def embed_images(variables, images):
         powers = signed_power(images["features"], features_power)
@@ -79,14 +82,14 @@ def class_norm(
 
     def constants(dataset: ClassSet):
         table = dataset.class_vectors(semantics_scale) * factors
-        return {"semantics": table, "seen": dataset.seen.astype(np.int32), "scale": np.float32(scale)}
+        return {"semantics": table, **seen(dataset), "scale": np.float32(scale)}
 
     return Task(
         name="class_norm",
         score=Score("cosine" if members == 1 else "dot"),  # unit queries, mean of unit prototypes: the mean cosine
         summary="semantic->visual",
         protocols=(ZSL, GZSL),
-        init=init,
+        init=lambda key: Variables(init(key) if members == 1 else jax.vmap(init)(jax.random.split(key, members))),
         loss=_loss(prototypes, members, semantics_dropout, features_power),
         batchings={"examples": examples},
         constants=constants,
@@ -96,50 +99,28 @@ def class_norm(
     )
 
 
-def _check(spec: Spec, given: dict[str, Any]) -> np.ndarray:
-    """Checks the settings of `class_norm`; returns the factor [1, a] of each column of the class table.
-
-    Raises:
-      UserError: a setting out of range or unknown.
-    """
-    whole_number("task.hidden", given["hidden"], 1)
-    whole_number("task.members", given["members"], 1)
-    in_range("task.scale", given["scale"], 0, open_low=True)
-    in_range("task.semantics_dropout", given["semantics_dropout"], 0, 0.9)
-    in_range("task.features_power", given["features_power"], 0, 1, open_low=True)
-    choose("task.divide_by", given["divide_by"], dict.fromkeys(DIVIDE_BY))
-    choose("task.output_init", given["output_init"], dict.fromkeys(OUTPUT_INIT))
+def _factors(spec: Spec, source_weights: tuple[float, ...]) -> np.ndarray:
+    """The factor [1, a] of each column of the class table."""
     widths = list(spec.parts.values()) or [spec.n_semantics]
-    weights = (1.0,) * len(widths) if given["source_weights"] == () else given["source_weights"]
+    weights = (1.0,) * len(widths) if source_weights == () else source_weights
     several_numbers("task.source_weights", weights, len(widths))
     return np.repeat(np.asarray(weights, np.float32), widths)[None]
 
 
-def _networks(spec: Spec, hidden: int, divide_by: str, output_init: str, members: int):
-    """(init, prototypes): (key) -> Variables of all members, and (params of one, classes, seen) -> [c, d]."""
-
-    def encoder(key):
-        widths = spec.n_semantics, hidden, spec.n_features
-        return ClassNormEncoder(*widths, divide_by=divide_by, output_init=output_init, rngs=nnx.Rngs(key))
-
-    graph = nnx.graphdef(nnx.eval_shape(lambda: encoder(jax.random.key(0))))
-
-    def one(key):
-        return nnx.state(encoder(key), nnx.Param)
-
-    def init(key):
-        return Variables(one(key) if members == 1 else jax.vmap(one)(jax.random.split(key, members)))
-
-    return init, lambda params, classes, seen: nnx.merge(graph, params)(classes, seen)
+def _network(spec: Spec, hidden: int, divide_by: str, output_init: str):
+    """(init, prototypes): (key) -> params of one member, and (params of one, classes, seen) -> [c, d]."""
+    choose("task.divide_by", divide_by, dict.fromkeys(DIVIDE_BY))
+    choose("task.output_init", output_init, dict.fromkeys(OUTPUT_INIT))
+    widths = spec.n_semantics, hidden, spec.n_features
+    return network(lambda rngs: ClassNormEncoder(*widths, divide_by=divide_by, output_init=output_init, rngs=rngs))
 
 
 def _loss(prototypes, members: int, semantics_dropout: float, features_power: float):
     def of_member(params, batch, key):
-        seen = dropout(key, batch["semantics"][batch["seen"]], semantics_dropout)
+        table = dropout(key, batch["semantics"][batch["seen"]], semantics_dropout)
         features = losses.unit_rows(signed_power(batch["features"], features_power))
-        logits = batch["scale"] * (features @ losses.unit_rows(prototypes(params, seen, seen)).T)
-        truth = jnp.searchsorted(batch["seen"], batch["label"])
-        return jnp.sum(batch["weight"] * losses.softmax_cross_entropy(logits, truth))
+        logits = batch["scale"] * (features @ losses.unit_rows(prototypes(params, table, table)).T)
+        return jnp.sum(batch["weight"] * losses.softmax_cross_entropy(logits, truth(batch)))
 
     def loss(variables, batch, key, axis):
         del axis
@@ -155,10 +136,10 @@ def _loss(prototypes, members: int, semantics_dropout: float, features_power: fl
 
 def _class_side(prototypes, vectors, members: int):
     def embed_classes(variables, classes):
-        table, seen = jnp.asarray(vectors(classes)), jnp.asarray(variables.state["seen_semantics"])
+        tables = jnp.asarray(vectors(classes)), jnp.asarray(variables.state["seen_semantics"])
         if members == 1:
-            return prototypes(variables.params, table, seen)
-        units = jax.lax.map(lambda params: losses.unit_rows(prototypes(params, table, seen)), variables.params)
+            return prototypes(variables.params, *tables)
+        units = jax.lax.map(lambda params: losses.unit_rows(prototypes(params, *tables)), variables.params)
         return units.mean(axis=0)
 
     return embed_classes

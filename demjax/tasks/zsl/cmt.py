@@ -11,11 +11,9 @@ import jax.numpy as jnp
 from demjax import losses
 from demjax.checks import whole_number
 from demjax.data import Spec
-from demjax.data.batches import examples
-from demjax.protocols import GZSL, ZSL
 from demjax.search import Score
-from demjax.tasks.task import Task, Variables
-from demjax.tasks.zsl.inputs import class_scaler, feature_scaler
+from demjax.tasks.task import Task
+from demjax.tasks.zsl.trained import trained
 
 
 def cmt(spec: Spec, *, hidden: int = 200, features_scale: str = "unit", semantics_scale: str = "unit") -> Task:
@@ -31,36 +29,18 @@ def cmt(spec: Spec, *, hidden: int = 200, features_scale: str = "unit", semantic
       UserError: a setting out of range or unknown.
     """
     whole_number("task.hidden", hidden, 1)
-    scaler, vectors = feature_scaler(features_scale), class_scaler(semantics_scale, spec.parts)
     widths = spec.n_features, hidden, spec.n_semantics
 
     def init(key):
         shapes = zip(jax.random.split(key), widths[:2], widths[1:], strict=True)
         normal = [jax.random.normal(k, (a, b), jnp.float32) / a**0.5 for k, a, b in shapes]
-        return Variables({f"layer{i}": weights for i, weights in enumerate(normal)})
+        return {f"layer{i}": weights for i, weights in enumerate(normal)}
 
-    def f(variables, features):
-        params = variables.params
-        return jnp.tanh(scaler.scale(variables.state, features) @ params["layer0"]) @ params["layer1"]
+    def f(variables, x):
+        return jnp.tanh(x @ variables.params["layer0"]) @ variables.params["layer1"]
 
-    def loss(variables, batch, key, axis):
-        del key, axis
-        target = batch["semantics"][batch["label"]]
-        total = jnp.sum(batch["weight"] * losses.squared_distance(target, f(variables, batch["features"])))
-        return total, jnp.sum(batch["weight"]), {}, variables.state
+    def each(variables, x, batch):
+        return losses.squared_distance(batch["semantics"][batch["label"]], f(variables, x))
 
-    return Task(
-        name="cmt",
-        score=Score("euclidean"),
-        summary="visual->semantic",
-        protocols=(ZSL, GZSL),
-        init=init,
-        loss=loss,
-        batchings={"examples": examples},
-        constants=lambda dataset: {"semantics": dataset.class_vectors(semantics_scale)},
-        statistics=scaler.statistics,
-        embed={
-            "image": lambda variables, images: f(variables, images["features"]),
-            "class": lambda variables, classes: jnp.asarray(vectors(classes)),
-        },
-    )
+    scales, score = (features_scale, semantics_scale), Score("euclidean")
+    return trained("cmt", spec, *scales, score=score, summary="visual->semantic", init=init, each=each, image=f)

@@ -15,7 +15,6 @@ Protocols: ZSL and generalised ZSL.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +22,10 @@ import numpy as np
 
 from demjax import losses
 from demjax.checks import in_range, whole_number
-from demjax.data import ClassSet, Spec
-from demjax.data.batches import examples
-from demjax.protocols import GZSL, ZSL
+from demjax.data import Spec
 from demjax.search import Score
-from demjax.tasks.task import Task, Variables
-from demjax.tasks.zsl.inputs import class_scaler, feature_scaler
+from demjax.tasks.task import Task
+from demjax.tasks.zsl.trained import trained, truth
 
 Rank = Callable[[jax.Array], jax.Array]
 
@@ -51,54 +48,28 @@ def by_rank(violations: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(weight) * violations.sum(axis=1)
 
 
-def _bilinear(
-    name: str,
-    rank: Rank,
-    spec: Spec,
-    *,
-    margin: int | float,
-    features_scale: str,
-    semantics_scale: str,
-    components: int = 1,
-) -> Task:
+def _bilinear(name: str, rank: Rank, spec: Spec, margin: int | float, *scales: str, components: int = 1) -> Task:
     in_range("task.margin", margin, 0, open_low=True)
-    scaler, vectors = feature_scaler(features_scale), class_scaler(semantics_scale, spec.parts)
     shape = (components, spec.n_features, spec.n_semantics)
 
-    def init(key):
-        return Variables({"weights": jax.random.normal(key, shape, jnp.float32) / float(np.sqrt(shape[1]))})
-
-    def project(variables, features):
+    def project(variables, x):
         """x W_k [b, m, a] for each of the m maps."""
-        return jnp.einsum("bd,mda->bma", scaler.scale(variables.state, features), variables.params["weights"])
+        return jnp.einsum("bd,mda->bma", x, variables.params["weights"])
 
-    def embed_images(variables, images):
-        projected = project(variables, images["features"])
-        return projected if components > 1 else projected[:, 0]
+    def each(variables, x, batch):
+        scores = (project(variables, x) @ batch["semantics"][batch["seen"]].T).max(axis=1)
+        return rank(losses.violations(scores, truth(batch), batch["margin"]))
 
-    def loss(variables, batch, key, axis):
-        del key, axis
-        scores = (project(variables, batch["features"]) @ batch["semantics"][batch["seen"]].T).max(axis=1)
-        truth = jnp.searchsorted(batch["seen"], batch["label"])
-        total = jnp.sum(batch["weight"] * rank(losses.violations(scores, truth, batch["margin"])))
-        return total, jnp.sum(batch["weight"]), {}, variables.state
-
-    def constants(dataset: ClassSet):
-        table = dataset.class_vectors(semantics_scale)
-        return {"semantics": table, "seen": dataset.seen.astype(np.int32), "margin": np.float32(margin)}
-
-    return Task(
-        name=name,
+    return trained(
+        name,
+        spec,
+        *scales,
         score=Score("dot", vectors=components),
         summary="bilinear",
-        protocols=(ZSL, GZSL),
-        init=init,
-        loss=loss,
-        batchings={"examples": examples},
-        constants=constants,
-        sweepable=("margin",),
-        statistics=scaler.statistics,
-        embed={"image": embed_images, "class": lambda variables, classes: jnp.asarray(vectors(classes))},
+        init=lambda key: {"weights": jax.random.normal(key, shape, jnp.float32) / float(np.sqrt(shape[1]))},
+        each=each,
+        image=project if components > 1 else lambda variables, x: project(variables, x)[:, 0],
+        numbers={"margin": margin},
     )
 
 
@@ -114,22 +85,19 @@ def sje(spec: Spec, *, margin: int | float = 1.0, features_scale: str = "unit", 
     Raises:
       UserError: a setting out of range or unknown.
     """
-    scales: dict[str, Any] = dict(features_scale=features_scale, semantics_scale=semantics_scale)
-    return _bilinear("sje", hardest, spec, margin=margin, **scales)
+    return _bilinear("sje", hardest, spec, margin, features_scale, semantics_scale)
 
 
 def devise(
     spec: Spec, *, margin: int | float = 1.0, features_scale: str = "unit", semantics_scale: str = "unit"
 ) -> Task:
     """DeViSE: every violation counts. Arguments and errors as for `sje`."""
-    scales: dict[str, Any] = dict(features_scale=features_scale, semantics_scale=semantics_scale)
-    return _bilinear("devise", every, spec, margin=margin, **scales)
+    return _bilinear("devise", every, spec, margin, features_scale, semantics_scale)
 
 
 def ale(spec: Spec, *, margin: int | float = 1.0, features_scale: str = "unit", semantics_scale: str = "unit") -> Task:
     """Attribute label embedding: violations weighted by the rank of the true class. As `sje` otherwise."""
-    scales: dict[str, Any] = dict(features_scale=features_scale, semantics_scale=semantics_scale)
-    return _bilinear("ale", by_rank, spec, margin=margin, **scales)
+    return _bilinear("ale", by_rank, spec, margin, features_scale, semantics_scale)
 
 
 def latem(
@@ -140,16 +108,10 @@ def latem(
     features_scale: str = "unit",
     semantics_scale: str = "unit",
 ) -> Task:
-    """Latent embeddings: the best of several bilinear maps for each image and class.
+    """Latent embeddings: the best of several bilinear maps for each image and class. As `sje` otherwise.
 
     Args:
-      spec: gives d and a.
       components: number of maps, >= 1; the authors choose among 2, 4, 6, 8 and 10 on validation classes.
-      margin, features_scale, semantics_scale: as for `sje`.
-
-    Raises:
-      UserError: a setting out of range or unknown.
     """
     whole_number("task.components", components, 1)
-    scales: dict[str, Any] = dict(features_scale=features_scale, semantics_scale=semantics_scale)
-    return _bilinear("latem", every, spec, margin=margin, components=components, **scales)
+    return _bilinear("latem", every, spec, margin, features_scale, semantics_scale, components=components)

@@ -9,20 +9,16 @@ Batch fields: features [b, d], label [b], weight [b]; constants: semantics [c, a
 Protocols: ZSL and generalised ZSL.
 """
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import nnx
 
 from demjax import losses
 from demjax.checks import in_range, whole_number
-from demjax.data import ClassSet, Spec
-from demjax.data.batches import examples
+from demjax.data import Spec
 from demjax.models import SemanticEncoder
-from demjax.protocols import GZSL, ZSL
 from demjax.search import Score
-from demjax.tasks.task import Task, Variables
-from demjax.tasks.zsl.inputs import class_scaler
+from demjax.tasks.functional import network
+from demjax.tasks.task import Task
+from demjax.tasks.zsl.trained import trained, truth
 
 
 def cvc(spec: Spec, *, hidden: int = 1600, semantics_scale: str = "sqrt", scale: int | float = 10.0) -> Task:
@@ -39,38 +35,22 @@ def cvc(spec: Spec, *, hidden: int = 1600, semantics_scale: str = "sqrt", scale:
     """
     whole_number("task.hidden", hidden, 1)
     in_range("task.scale", scale, 0, open_low=True)
-    vectors = class_scaler(semantics_scale, spec.parts)
+    widths = spec.n_semantics, hidden, spec.n_features
+    init, f = network(lambda rngs: SemanticEncoder(*widths, init="small", rngs=rngs))
 
-    def encoder(key):
-        return SemanticEncoder(spec.n_semantics, hidden, spec.n_features, init="small", rngs=nnx.Rngs(key))
+    def each(variables, x, batch):
+        prototypes = f(variables.params["encoder"], batch["semantics"][batch["seen"]])
+        cosine = losses.unit_rows(x) @ losses.unit_rows(prototypes).T
+        return losses.softmax_cross_entropy(variables.params["scale"] * cosine, truth(batch))
 
-    graph = nnx.graphdef(nnx.eval_shape(lambda: encoder(jax.random.key(0))))
-
-    def f(params, table):
-        return nnx.merge(graph, params["encoder"])(table)
-
-    def loss(variables, batch, key, axis):
-        del key, axis
-        prototypes = f(variables.params, batch["semantics"][batch["seen"]])
-        cosine = losses.unit_rows(batch["features"]) @ losses.unit_rows(prototypes).T
-        truth = jnp.searchsorted(batch["seen"], batch["label"])
-        each = losses.softmax_cross_entropy(variables.params["scale"] * cosine, truth)
-        return jnp.sum(batch["weight"] * each), jnp.sum(batch["weight"]), {}, variables.state
-
-    def constants(dataset: ClassSet):
-        return {"semantics": dataset.class_vectors(semantics_scale), "seen": dataset.seen.astype(np.int32)}
-
-    return Task(
-        name="cvc",
+    return trained(
+        "cvc",
+        spec,
+        "none",
+        semantics_scale,
         score=Score("cosine"),
         summary="semantic->visual",
-        protocols=(ZSL, GZSL),
-        init=lambda key: Variables({"encoder": nnx.state(encoder(key), nnx.Param), "scale": jnp.float32(scale)}),
-        loss=loss,
-        batchings={"examples": examples},
-        constants=constants,
-        embed={
-            "image": lambda variables, images: images["features"],
-            "class": lambda variables, classes: f(variables.params, jnp.asarray(vectors(classes))),
-        },
+        init=lambda key: {"encoder": init(key), "scale": jnp.float32(scale)},
+        each=each,
+        classes=lambda variables, table: f(variables.params["encoder"], jnp.asarray(table)),
     )

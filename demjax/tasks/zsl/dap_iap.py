@@ -16,12 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from demjax.data import ClassSet, Spec
-from demjax.data.batches import examples
-from demjax.protocols import GZSL, ZSL
 from demjax.search import Score
-from demjax.tasks.task import Items, Task, Variables
-from demjax.tasks.zsl.inputs import feature_scaler
-from demjax.tasks.zsl.seen_softmax import logits, seen_cross_entropy, seen_probabilities, undecided
+from demjax.tasks.task import Task, Variables
+from demjax.tasks.zsl.seen_softmax import cross_entropy, logits, probabilities, undecided
+from demjax.tasks.zsl.trained import seen, trained
 
 LEAST = 1e-6
 
@@ -36,66 +34,49 @@ def iap(spec: Spec, *, features_scale: str = "unit") -> Task:
     Raises:
       UserError: an unknown scale.
     """
-    scaler = feature_scaler(features_scale)
+    init = undecided(spec.n_features, spec.n_seen)
 
-    def embed_images(variables, images):
-        p = seen_probabilities(scaler)(variables, images["features"])
-        return _evidence(p @ variables.state["seen_has"])
+    def p(variables, x):
+        return probabilities(variables, x) @ variables.state["seen_has"]
 
-    return Task(
-        name="iap",
-        score=Score("dot"),
-        summary="visual->semantic",
-        protocols=(ZSL, GZSL),
-        init=undecided(spec.n_features, spec.n_seen),
-        loss=seen_cross_entropy(scaler),
-        batchings={"examples": examples},
-        constants=lambda dataset: {"seen": dataset.seen.astype(np.int32)},
-        statistics=lambda dataset: {**scaler.statistics(dataset), **attributes_of_seen(dataset)},
-        embed={"image": embed_images, "class": expected},
-    )
+    return _of_attributes("iap", spec, features_scale, p, init=init, each=cross_entropy, constants=seen)
 
 
 def dap(spec: Spec, *, features_scale: str = "unit") -> Task:
-    """Direct attribute prediction: one classifier for each attribute.
+    """Direct attribute prediction: one classifier for each attribute. Arguments and errors as for `iap`."""
+    init = undecided(spec.n_features, spec.n_semantics)
 
-    Args:
-      spec: gives d and a.
-      features_scale: `none`, `unit` or `standard`.
+    def p(variables, x):
+        return jax.nn.sigmoid(logits(variables, x))
 
-    Raises:
-      UserError: an unknown scale.
-    """
-    scaler = feature_scaler(features_scale)
-
-    def loss(variables, batch, key, axis):
-        del key, axis
-        z = logits(scaler)(variables, batch["features"])
-        wrong = jax.nn.softplus(jnp.where(batch["binary"][batch["label"]], -z, z)).sum(axis=1)
-        return jnp.sum(batch["weight"] * wrong), jnp.sum(batch["weight"]), {}, variables.state
+    def each(variables, x, batch):
+        z = logits(variables, x)
+        return jax.nn.softplus(jnp.where(batch["binary"][batch["label"]], -z, z)).sum(axis=1)
 
     def constants(dataset: ClassSet):
         table = dataset.class_vectors("none")
         return {"binary": table > table[dataset.seen].mean(axis=0)}
 
-    return Task(
-        name="dap",
+    return _of_attributes("dap", spec, features_scale, p, init=init, each=each, constants=constants)
+
+
+def _of_attributes(name: str, spec: Spec, features_scale: str, p, **training) -> Task:
+    """The class of an image by p(a_m | x) [q, a], (variables, scaled features) -> p."""
+    return trained(
+        name,
+        spec,
+        features_scale,
+        "none",
         score=Score("dot"),
         summary="visual->semantic",
-        protocols=(ZSL, GZSL),
-        init=undecided(spec.n_features, spec.n_semantics),
-        loss=loss,
-        batchings={"examples": examples},
-        constants=constants,
-        statistics=lambda dataset: {**scaler.statistics(dataset), **attributes_of_seen(dataset)},
-        embed={
-            "image": lambda variables, images: _evidence(jax.nn.sigmoid(logits(scaler)(variables, images["features"]))),
-            "class": expected,
-        },
+        image=lambda variables, x: _evidence(p(variables, x)),
+        classes=_expected,
+        statistics=_attributes_of_seen,
+        **training,
     )
 
 
-def attributes_of_seen(dataset: ClassSet) -> dict[str, np.ndarray]:
+def _attributes_of_seen(dataset: ClassSet) -> dict[str, np.ndarray]:
     """The mean of each attribute over the seen classes, and which of them have more of it (1 or 0)."""
     seen = dataset.class_vectors("none")[dataset.seen]
     mean = seen.mean(axis=0)
@@ -108,10 +89,10 @@ def _evidence(probability: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.log(p), jnp.log1p(-p), jnp.ones_like(p[:, :1])], axis=1)
 
 
-def expected(variables: Variables, classes: Items) -> jax.Array:
+def _expected(variables: Variables, table: np.ndarray) -> jax.Array:
     """[c, 2 a + 1]: which answers each class expects, and minus the logarithm of their prior."""
     mean, seen_has = (np.asarray(variables.state[name]) for name in ("attribute_mean", "seen_has"))
-    binary = np.asarray(classes["semantics"], np.float32) > mean
+    binary = table > mean
     prior = np.clip(seen_has.astype(np.float64).mean(axis=0), LEAST, 1 - LEAST)
     of_class = np.where(binary, np.log(prior), np.log1p(-prior)).sum(axis=1)
     return jnp.asarray(np.concatenate([binary, ~binary, -of_class[:, None]], axis=1), jnp.float32)

@@ -26,23 +26,22 @@ Batch fields: features [b, d], label [b], weight [b], scatter [b]; constants: se
 Protocols: ZSL (unseen images among unseen classes) and generalised ZSL (all images among all classes).
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from demjax import losses
 from demjax.checks import UserError, choose, in_range, several_numbers, whole_number
-from demjax.data import ClassSet, Spec
+from demjax.data import Spec
 from demjax.data.batches import class_sums, examples
 from demjax.models import INITIALISERS, OUTPUTS, FusedEncoder, SemanticEncoder
 from demjax.protocols import GZSL, ZSL
 from demjax.search import Score
+from demjax.tasks.functional import network
 from demjax.tasks.task import Task, Variables
-from demjax.tasks.zsl.inputs import SEMANTICS_SCALES, class_scaler
+from demjax.tasks.zsl.inputs import class_scaler
+from demjax.tasks.zsl.trained import seen
 
 FORMS = ("paper", "released")
 TO_VISUAL, TO_SEMANTIC = DIRECTIONS = ("semantic->visual", "visual->semantic")
@@ -87,151 +86,103 @@ def dem(
     Raises:
       UserError: a setting out of range or unknown.
     """
-    given = dict(locals())
-    weights, layer_l2 = _check(spec, given)
-    begin, f = _network(spec, given, weights)
+    to_visual, hinge, released = direction == TO_VISUAL, loss == "hinge", loss_form == "released"
+    _choose(init=init, output=output, fusion=fusion, loss=loss, loss_form=loss_form, direction=direction, score=score)
+    weights, layer_l2 = _numbers(spec, to_visual, hidden, l2, margin, source_weights, source_l2)
+    begin, image, classes = _sides(spec, to_visual, hidden, weights, fusion, dict(init=init, output=output))
+    vectors = class_scaler(semantics_scale, spec.parts)
+    numbers = {"l2": np.float32(l2), "margin": np.float32(margin)}
     return Task(
         name="dem",
         score=Score(score),
         summary=direction,
         protocols=(ZSL, GZSL),
-        init=begin,
-        loss=_loss(spec, f, given, layer_l2),
+        init=lambda key: Variables(begin(key)),
+        loss=_loss(image, classes, hinge, released, layer_l2),
         fields=("features", "label", "weight", "scatter"),
-        batchings=_batchings(given),
-        constants=lambda dataset: _constants(dataset, given),
-        sweepable=("l2", "margin") if loss == "hinge" else ("l2",),
-        embed=_sides(spec, f, given),
+        batchings=({"class_sums": class_sums} if to_visual and not hinge else {}) | {"examples": examples},
+        constants=lambda data: {"semantics": data.class_vectors(semantics_scale), **seen(data), **numbers},
+        sweepable=("l2", "margin") if hinge else ("l2",),
+        embed={
+            "image": lambda variables, images: image(variables.params, images["features"]),
+            "class": lambda variables, items: classes(variables.params, jnp.asarray(vectors(items))),
+        },
     )
 
 
-def _network(spec: Spec, given: Mapping[str, Any], weights: tuple[float, ...]):
-    """(init, f): (key) -> Variables, and (params, vectors) -> vectors on the other side."""
-    to_visual, widths = given["direction"] == TO_VISUAL, list(spec.parts.values())
-    n_in, n_out = _ends(spec, given)
-    layers = dict(init=given["init"], output=given["output"])
+def _sides(spec: Spec, to_visual: bool, hidden: int, weights: tuple[float, ...], fusion: str, layers: dict[str, str]):
+    """(init, image, class): the parameters of f by a key, and two functions of them of which one is f, the other x."""
+    widths = list(spec.parts.values())
 
-    def encoder(key):
-        rngs, hidden = nnx.Rngs(key), given["hidden"]
-        if to_visual and len(widths) > 1:
-            return FusedEncoder(widths, hidden, n_out, fusion=given["fusion"], weights=weights, rngs=rngs, **layers)
-        return SemanticEncoder(n_in, hidden, n_out, rngs=rngs, **layers)
+    def encoder(rngs):
+        if not to_visual:
+            return SemanticEncoder(spec.n_features, hidden, spec.n_semantics, rngs=rngs, **layers)
+        if len(widths) > 1:
+            return FusedEncoder(widths, hidden, spec.n_features, fusion=fusion, weights=weights, rngs=rngs, **layers)
+        return SemanticEncoder(spec.n_semantics, hidden, spec.n_features, rngs=rngs, **layers)
 
-    graph = nnx.graphdef(nnx.eval_shape(lambda: encoder(jax.random.key(0))))
-    return (
-        lambda key: Variables(nnx.state(encoder(key), nnx.Param)),
-        lambda params, vectors: nnx.merge(graph, params)(vectors),
-    )
+    init, f = network(encoder)
 
+    def as_it_is(params, x):
+        return x
 
-def _ends(spec: Spec, given: Mapping[str, Any]) -> tuple[int, int]:
-    """Widths of what f takes and of what it gives."""
-    a, d = spec.n_semantics, spec.n_features
-    return (a, d) if given["direction"] == TO_VISUAL else (d, a)
+    return (init, as_it_is, f) if to_visual else (init, f, as_it_is)
 
 
-def _loss(spec: Spec, f, given: Mapping[str, Any], layer_l2: tuple[float, ...]):
+def _loss(image, classes, hinge: bool, released: bool, layer_l2: tuple[float, ...]):
     """The fit, least squares or hinge, and the penalty of the weights times the count."""
-    released = given["loss_form"] == "released"
-    fit_of = _least_squares(spec, f, given) if given["loss"] == "least_squares" else _hinge(f, given)
+
+    def least_squares(params, batch):
+        """sum_i ||x_i - f(y_i)||^2 of the images; a row of many images has their mean and scatter."""
+        x, y = image(params, batch["features"]), classes(params, batch["semantics"][batch["label"]])
+        squared = losses.squared_distance(x, y)
+        return jnp.sum(batch["weight"] * squared + batch["scatter"]) / (x.shape[1] if released else 1)
+
+    def violated(params, batch):
+        """sum_i sum_{j != t_i} max(0, margin - s_it + s_ij), j the seen classes."""
+        scores = image(params, batch["features"]) @ classes(params, batch["semantics"][batch["seen"]]).T
+        truth = jnp.searchsorted(batch["seen"], batch["label"])
+        return jnp.sum(batch["weight"] * losses.violations(scores, truth, batch["margin"]).sum(axis=1))
 
     def loss(variables, batch, key, axis):
         del key, axis  # nothing random, no in-batch negatives
-        params = variables.params
-        fit = fit_of(params, batch)
-        count = jnp.sum(batch["weight"])
-        penalty = batch["l2"] * losses.squared_norm(params, biases=released)
-        if given["source_l2"]:
+        params, l2 = variables.params, batch["l2"]
+        fit, count = (violated if hinge else least_squares)(params, batch), jnp.sum(batch["weight"])
+        penalty = l2 * losses.squared_norm(params, biases=released)
+        if layer_l2:
             layers = [losses.squared_norm(params["branches"][i], biases=released) for i in range(len(layer_l2))]
-            penalty += sum((of_layer - batch["l2"]) * layer for of_layer, layer in zip(layer_l2, layers, strict=True))
+            penalty += sum((of_layer - l2) * layer for of_layer, layer in zip(layer_l2, layers, strict=True))
         penalty *= 0.5 if released else 1.0
         return fit + count * penalty, count, {"fit": fit}, variables.state
 
     return loss
 
 
-def _least_squares(spec: Spec, f, given: Mapping[str, Any]):
-    to_visual, released = given["direction"] == TO_VISUAL, given["loss_form"] == "released"
-    _, n_out = _ends(spec, given)
-
-    def fit(params, batch):
-        """sum_i ||target_i - f(source_i)||^2 of the images; a row of many images has their mean and scatter."""
-        described = batch["semantics"][batch["label"]]
-        source, target = (described, batch["features"]) if to_visual else (batch["features"], described)
-        squared = losses.squared_distance(target, f(params, source))
-        return jnp.sum(batch["weight"] * squared + batch["scatter"]) / (n_out if released else 1)
-
-    return fit
+def _choose(**names: str) -> None:
+    """Raises a UserError for a name that is not known; score and loss must fit together."""
+    options: dict[str, Iterable[str]] = dict(init=INITIALISERS, output=OUTPUTS, fusion=FORMS, direction=DIRECTIONS)
+    options |= dict(loss=SCORES, loss_form=FORMS, score=SCORES.get(names["loss"], ()))
+    for setting, known in options.items():
+        choose(f"task.{setting}", names[setting], dict.fromkeys(known))
 
 
-def _hinge(f, given: Mapping[str, Any]):
-    to_visual = given["direction"] == TO_VISUAL
-
-    def fit(params, batch):
-        """sum_i sum_{j != t_i} max(0, margin - s_it + s_ij), j the seen classes."""
-        classes = batch["semantics"][batch["seen"]]
-        if to_visual:
-            scores = batch["features"] @ f(params, classes).T
-        else:
-            scores = f(params, batch["features"]) @ classes.T
-        truth = jnp.searchsorted(batch["seen"], batch["label"])
-        return jnp.sum(batch["weight"] * losses.violations(scores, truth, batch["margin"]).sum(axis=1))
-
-    return fit
-
-
-def _batchings(given: Mapping[str, Any]):
-    """Whole classes where the loss collapses over them, and images."""
-    collapses = given["direction"] == TO_VISUAL and given["loss"] == "least_squares"
-    return ({"class_sums": class_sums} if collapses else {}) | {"examples": examples}
-
-
-def _constants(dataset: ClassSet, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "semantics": dataset.class_vectors(given["semantics_scale"]),
-        "seen": dataset.seen.astype(np.int32),
-        "l2": np.float32(given["l2"]),
-        "margin": np.float32(given["margin"]),
-    }
-
-
-def _sides(spec: Spec, f, given: Mapping[str, Any]):
-    """Classes go through f and images stay, or the other way round."""
-    vectors, to_visual = class_scaler(given["semantics_scale"], spec.parts), given["direction"] == TO_VISUAL
-
-    def embed_classes(variables, classes):
-        table = jnp.asarray(vectors(classes))
-        return f(variables.params, table) if to_visual else table
-
-    def embed_images(variables, images):
-        return images["features"] if to_visual else f(variables.params, images["features"])
-
-    return {"image": embed_images, "class": embed_classes}
-
-
-def _check(spec: Spec, given: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Checks the settings of `dem`; returns weight and lambda of each source.
+def _numbers(spec: Spec, to_visual: bool, hidden, l2, margin, source_weights, source_l2):
+    """Weight of each source, and its lambda, () where all have `l2`.
 
     Raises:
-      UserError: a setting out of range or unknown.
+      UserError: a number out of range, or for a fusion that is none.
     """
     n_sources = len(spec.parts) or 1
-    whole_number("task.hidden", given["hidden"], 0)
-    in_range("task.l2", given["l2"], 0)
-    in_range("task.margin", given["margin"], 0, open_low=True)
-    for name, options in (
-        ("init", INITIALISERS), ("output", OUTPUTS), ("fusion", FORMS), ("loss", SCORES), ("loss_form", FORMS),
-        ("direction", DIRECTIONS), ("semantics_scale", SEMANTICS_SCALES),
-    ):  # fmt: skip
-        choose(f"task.{name}", given[name], dict.fromkeys(options))
-    choose("task.score", given["score"], dict.fromkeys(SCORES[given["loss"]]))
-    fused = n_sources > 1 and given["direction"] == TO_VISUAL
-    if fused and not given["hidden"]:
+    fused = n_sources > 1 and to_visual
+    whole_number("task.hidden", hidden, 0)
+    in_range("task.l2", l2, 0)
+    in_range("task.margin", margin, 0, open_low=True)
+    if fused and not hidden:
         raise UserError("task.hidden is 0: fusing several sources of semantics needs a hidden layer")
-    if given["source_l2"] != () and not fused:
+    if source_l2 != () and not fused:
         raise UserError("task.source_l2 is for the fusion of several sources: expected () here")
-    weights = (1.0,) * n_sources if given["source_weights"] == () else given["source_weights"]
-    layer_l2 = (given["l2"],) * n_sources if given["source_l2"] == () else given["source_l2"]
+    weights = (1.0,) * n_sources if source_weights == () else source_weights
     several_numbers("task.source_weights", weights, n_sources)
-    several_numbers("task.source_l2", layer_l2, n_sources, low=0)
-    return tuple(weights), tuple(layer_l2)
+    if source_l2 != ():
+        several_numbers("task.source_l2", source_l2, n_sources, low=0)
+    return tuple(weights), tuple(source_l2)

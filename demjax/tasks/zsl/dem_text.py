@@ -30,6 +30,7 @@ from demjax.data.batches import examples
 from demjax.models import CELLS, ENCODERS, VECTORS, DescriptionEncoder, TextEncoder
 from demjax.protocols import GZSL, TEXT_RETRIEVAL, ZSL
 from demjax.search import Score
+from demjax.tasks.functional import network
 from demjax.tasks.task import Task, Variables
 from demjax.tasks.zsl.inputs import SEMANTICS_SCALES, scaled_vectors
 from demjax.tasks.zsl.sentences import Reader, draw, need_captions, symbols, training_constants, words
@@ -74,76 +75,67 @@ def dem_text(
     Raises:
       UserError: a data set without descriptions; a setting out of range or unknown.
     """
-    given = dict(locals())
-    _check(spec, given)
-    reads = READERS[encoder]
-    reader = symbols(spec, reads.reads) if reads else words(spec)
-    init, f = _network(spec, reader, given)
+    in_range("task.l2", l2, 0)
+    choose("task.score", score, dict.fromkeys(SCORES))
+    choose("task.semantics_scale", semantics_scale, SEMANTICS_SCALES)
+    reader = _reader(spec, encoder, fused)
+    sizes, layers = dict(embedding=embedding, units=units, hidden=hidden), dict(cell=cell, forget_bias=forget_bias)
+    init, f = _network(spec, reader, encoder, width, sizes, layers, fused)
+
+    def constants(dataset: ClassSet):
+        beside = {"semantics": dataset.class_vectors(semantics_scale), "l2": np.float32(l2)}
+        return training_constants(dataset, reader, dataset.splits["trainval"]) | beside
+
+    def embed_sentences(variables, items):
+        """f of each sentence; the attributes beside it are those of its class."""
+        beside = (scaled_vectors(items["semantics"], semantics_scale, spec.parts),) if fused else ()
+        return f(variables.params, items["sentences"], *beside)
+
     return Task(
         name="dem_text",
         score=Score(score),
         summary="semantic->visual",
         protocols=(ZSL, GZSL, TEXT_RETRIEVAL),
-        init=init,
+        init=lambda key: Variables(init(key)),
         loss=_loss(f, fused),
         batchings={"examples": examples},
-        constants=_constants(reader, semantics_scale, l2),
+        constants=constants,
         sweepable=("l2",),
         reads={"text": ("sentences", "semantics") if fused else ("sentences",)},
-        embed={"image": lambda variables, images: images["features"], "text": _text_side(spec, f, given)},
+        embed={"image": lambda variables, images: images["features"], "text": embed_sentences},
         **reader.of_task,
     )
 
 
-def _check(spec: Spec, given: dict[str, Any]) -> None:
-    """Checks the settings of `dem_text`.
+def _reader(spec: Spec, encoder: str, fused: bool) -> Reader:
+    """The sentences as the encoder takes them.
 
     Raises:
-      UserError: a data set without descriptions; a setting out of range or unknown.
+      UserError: a data set without descriptions, an unknown encoder, or one that cannot be fused.
     """
-    for name in ("embedding", "units", "hidden"):
-        whole_number(f"task.{name}", given[name], 1)
-    in_range("task.l2", given["l2"], 0)
-    in_range("task.forget_bias", given["forget_bias"], -10, 10)
-    in_range("task.width", given["width"], 0, open_low=True)
-    for name, options in (
-        ("cell", CELLS), ("score", SCORES), ("encoder", READERS), ("semantics_scale", SEMANTICS_SCALES),
-    ):  # fmt: skip
-        choose(f"task.{name}", given[name], dict.fromkeys(options))
-    if given["encoder"] != BILSTM and given["fused"]:
-        raise UserError(f"task.fused is for task.encoder={BILSTM}: {given['encoder']} reads sentences only")
+    reads = choose("task.encoder", encoder, READERS)
+    if fused and encoder != BILSTM:
+        raise UserError(f"task.fused is for task.encoder={BILSTM}: {encoder} reads sentences only")
     need_captions(spec, "dem_text")
+    return symbols(spec, reads.reads) if reads else words(spec)
 
 
-def _network(spec: Spec, reader: Reader, given: dict[str, Any]):
-    """(init, f): (key) -> Variables, and (params, inputs [, attributes]) -> [b, d]."""
-    is_bilstm, n_attributes = given["encoder"] == BILSTM, spec.n_semantics if given["fused"] else 0
-
-    def network(key):
-        n_in, n_out, rngs = reader.n_in(), spec.n_features, nnx.Rngs(key)
-        if not is_bilstm:
-            return TextEncoder(given["encoder"], n_in, n_out, width=float(given["width"]), rngs=rngs)
-        sizes = (given[name] for name in ("embedding", "units", "hidden"))
-        layers = dict(cell=given["cell"], forget_bias=float(given["forget_bias"]), n_attributes=n_attributes)
-        return DescriptionEncoder(n_in, *sizes, n_out, **layers, rngs=rngs)
-
-    graph = nnx.graphdef(nnx.eval_shape(lambda: network(jax.random.key(0))))
-
-    def f(params, inputs, *attributes):
-        model = nnx.merge(graph, params)
-        return model(inputs, *attributes) if is_bilstm else nnx.relu(model(inputs))
-
-    return lambda key: Variables(nnx.state(network(key), nnx.Param)), f
-
-
-def _constants(reader: Reader, semantics_scale: str, l2: int | float):
-    def constants(dataset: ClassSet):
-        return training_constants(dataset, reader, dataset.splits["trainval"]) | {
-            "semantics": dataset.class_vectors(semantics_scale),
-            "l2": np.float32(l2),
-        }
-
-    return constants
+def _network(
+    spec: Spec, reader: Reader, encoder: str, width, sizes: dict[str, Any], layers: dict[str, Any], fused: bool
+):
+    """(init, f): (key) -> params, and (params, inputs [, attributes]) -> [b, d]."""
+    for name, size in sizes.items():
+        whole_number(f"task.{name}", size, 1)
+    choose("task.cell", layers["cell"], dict.fromkeys(CELLS))
+    in_range("task.forget_bias", layers["forget_bias"], -10, 10)
+    in_range("task.width", width, 0, open_low=True)
+    n_out = spec.n_features
+    if encoder != BILSTM:
+        init, phi = network(lambda rngs: TextEncoder(encoder, reader.n_in(), n_out, width=float(width), rngs=rngs))
+        return init, lambda params, inputs: nnx.relu(phi(params, inputs))
+    layers = layers | dict(forget_bias=float(layers["forget_bias"]), n_attributes=spec.n_semantics if fused else 0)
+    widths = *sizes.values(), n_out
+    return network(lambda rngs: DescriptionEncoder(reader.n_in(), *widths, rngs=rngs, **layers))
 
 
 def _loss(f, fused: bool):
@@ -159,14 +151,3 @@ def _loss(f, fused: bool):
         return fit + count * penalty, count, {"fit": fit}, variables.state
 
     return loss
-
-
-def _text_side(spec: Spec, f, given: dict[str, Any]):
-    def embed_sentences(variables, items):
-        """f of each sentence; the attributes beside it are those of its class."""
-        if not given["fused"]:
-            return f(variables.params, items["sentences"])
-        vectors = scaled_vectors(items["semantics"], given["semantics_scale"], spec.parts)
-        return f(variables.params, items["sentences"], vectors)
-
-    return embed_sentences

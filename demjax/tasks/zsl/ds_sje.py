@@ -17,14 +17,12 @@ inputs [m, ...] of the captions, first [n + 1] and count [n + 1] by image, margi
 Protocols: ZSL, generalised ZSL, and retrieval between class texts, captions and images.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from demjax import losses
 from demjax.checks import choose, in_range
@@ -33,6 +31,7 @@ from demjax.data.batches import classes
 from demjax.models import ENCODERS, VECTORS, TextEncoder
 from demjax.protocols import GZSL, TEXT_RETRIEVAL, ZSL
 from demjax.search import Score
+from demjax.tasks.functional import network
 from demjax.tasks.task import Items, Task, Variables
 from demjax.tasks.zsl.inputs import Scaler, class_scaler, feature_scaler
 from demjax.tasks.zsl.sentences import draw, need_captions, symbols, training_constants, with_empty_row, word_averages
@@ -75,13 +74,14 @@ def ds_sje(
     in_range("task.dropout", dropout, 0, 0.99)
     scaler = feature_scaler(features_scale)
     source = _attributes(spec, semantics_scale) if encoder == ATTRIBUTES else _captions(spec, reads, word_vectors)
-    init, phi = _network(encoder, source.n_in, spec.n_features, float(width), float(dropout))
+    shares = dict(width=float(width), dropout=float(dropout))
+    init, phi = network(lambda rngs: TextEncoder(encoder, source.n_in(), spec.n_features, rngs=rngs, **shares))
     return Task(
         name="ds_sje",
         score=Score("dot"),
         summary="semantic->visual",
         protocols=(ZSL, GZSL, TEXT_RETRIEVAL),
-        init=init,
+        init=lambda key: Variables(init(key)),
         loss=_loss(scaler, phi, symmetric),
         fields=("features", "weight"),
         batchings={"classes": classes},
@@ -90,7 +90,7 @@ def ds_sje(
         statistics=scaler.statistics,
         embed={
             "image": lambda variables, images: scaler.scale(variables.state, images["features"]),
-            source.side: lambda variables, items: phi(variables.params, source.inputs(items)),
+            source.side: lambda variables, items: phi(variables.params, source.inputs(items), None),
         },
         **source.settings,
     )
@@ -138,22 +138,6 @@ def _by_class(dataset: ClassSet) -> np.ndarray:
     """The training images class by class, as the rows of `classes` (data/batches.py) are."""
     images = dataset.splits["trainval"]
     return images[np.argsort(dataset.labels[images], kind="stable")]
-
-
-def _network(encoder: str, n_in: Callable[[], int], n_features: int, width: float, dropout: float):
-    """(init, phi): (key) -> Variables, and (params, inputs, keys of the dropout) -> [b, d]."""
-
-    def network(key):
-        return TextEncoder(encoder, n_in(), n_features, width=width, dropout=dropout, rngs=nnx.Rngs(key))
-
-    @functools.cache  # made where it is first needed: the width of word vectors stands in their file
-    def graph():
-        return nnx.graphdef(nnx.eval_shape(lambda: network(jax.random.key(0))))
-
-    def phi(params, inputs, keys=None):
-        return nnx.merge(graph(), params)(inputs, keys)
-
-    return lambda key: Variables(nnx.state(network(key), nnx.Param)), phi
 
 
 def _loss(scaler: Scaler, phi, symmetric: bool):

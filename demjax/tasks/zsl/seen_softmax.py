@@ -4,42 +4,32 @@ Batch fields: features [b, d], label [b], weight [b]; constants: seen [s].
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from demjax import losses
-from demjax.tasks.task import Variables
-from demjax.tasks.zsl.inputs import Scaler
+from demjax.tasks.task import Batch, Variables
+from demjax.tasks.zsl.trained import truth
 
 
-def undecided(n_in: int, n_out: int) -> Callable:
-    """(key) -> Variables of x V + b, all zeros."""
+def undecided(n_in: int, n_out: int) -> Callable[[Any], dict[str, jax.Array]]:
+    """(key) -> V and b, all zeros."""
     zeros = jnp.zeros
-    return lambda key: Variables({"weights": zeros((n_in, n_out), jnp.float32), "bias": zeros(n_out, jnp.float32)})
+    return lambda key: {"weights": zeros((n_in, n_out), jnp.float32), "bias": zeros(n_out, jnp.float32)}
 
 
-def logits(scaler: Scaler) -> Callable:
-    """(variables, features) -> x V + b."""
-
-    def of(variables, features):
-        return scaler.scale(variables.state, features) @ variables.params["weights"] + variables.params["bias"][None]
-
-    return of
+def logits(variables: Variables, x: jax.Array) -> jax.Array:
+    """x V + b."""
+    return x @ variables.params["weights"] + variables.params["bias"][None]
 
 
-def seen_probabilities(scaler: Scaler) -> Callable:
-    """(variables, features) -> p(s | x) [b, s]."""
-    return lambda variables, features: jax.nn.softmax(logits(scaler)(variables, features), axis=1)
+def probabilities(variables: Variables, x: jax.Array) -> jax.Array:
+    """p(s | x) [b, s]."""
+    return jax.nn.softmax(logits(variables, x), axis=1)
 
 
-def seen_cross_entropy(scaler: Scaler) -> Callable:
-    """The loss: cross-entropy of the true class among the seen ones."""
-
-    def loss(variables, batch, key, axis):
-        del key, axis
-        truth = jnp.searchsorted(batch["seen"], batch["label"])
-        each = losses.softmax_cross_entropy(logits(scaler)(variables, batch["features"]), truth)
-        return jnp.sum(batch["weight"] * each), jnp.sum(batch["weight"]), {}, variables.state
-
-    return loss
+def cross_entropy(variables: Variables, x: jax.Array, batch: Batch) -> jax.Array:
+    """Cross-entropy of the true class among the seen ones [b]."""
+    return losses.softmax_cross_entropy(logits(variables, x), truth(batch))

@@ -17,13 +17,12 @@ import numpy as np
 from demjax import losses
 from demjax.checks import in_range
 from demjax.data import ClassSet, Spec
-from demjax.data.batches import examples
 from demjax.data.lazy_rows import read_rows
 from demjax.data.splits import by_class
-from demjax.protocols import GZSL, ZSL
 from demjax.search import Score
-from demjax.tasks.task import Task, Variables
-from demjax.tasks.zsl.inputs import Scaler, class_scaler, feature_scaler
+from demjax.tasks.task import Task
+from demjax.tasks.zsl.inputs import feature_scaler
+from demjax.tasks.zsl.trained import seen, trained, truth
 
 SIMPLEX_STEPS = 500
 
@@ -50,33 +49,46 @@ def sse(
     """
     in_range("task.gamma", gamma, 0)
     in_range("task.margin", margin, 0, open_low=True)
-    scaler, vectors = feature_scaler(features_scale), class_scaler(semantics_scale, spec.parts)
-    pi = _image_side(scaler)
 
-    def statistics(dataset: ClassSet):
-        seen = dataset.class_vectors(semantics_scale)[dataset.seen]
-        return _class_means(dataset, scaler) | {"seen_semantics": seen}
+    def init(key):
+        noise = 0.01 * jax.random.normal(key, (spec.n_features,), jnp.float32)
+        return {"weights": noise - 1.0, "offsets": jnp.zeros((spec.n_seen, spec.n_features), jnp.float32)}
+
+    def pi(variables, x):
+        """w . max(0, x - v_r) [q, s]: one seen class after the other, never [q, s, d]."""
+        offsets, weights = variables.state["class_means"] + variables.params["offsets"], variables.params["weights"]
+        return jax.lax.map(lambda v: jnp.maximum(x - v[None], 0.0) @ weights, offsets).T
+
+    def psi(variables, table):
+        return jnp.asarray(simplex_mixtures(table, np.asarray(variables.state["seen_semantics"]), gamma))
+
+    def each(variables, x, batch):
+        scores = pi(variables, x) @ batch["mixtures"].T
+        return losses.violations(scores, truth(batch), batch["margin"]).max(axis=1)
+
+    def of_seen(dataset: ClassSet) -> np.ndarray:
+        return dataset.class_vectors(semantics_scale)[dataset.seen]
 
     def constants(dataset: ClassSet):
-        seen = dataset.class_vectors(semantics_scale)[dataset.seen]
-        mixtures = simplex_mixtures(seen, seen, gamma)
-        return {"mixtures": mixtures, "seen": dataset.seen.astype(np.int32), "margin": np.float32(margin)}
+        return {"mixtures": simplex_mixtures(of_seen(dataset), of_seen(dataset), gamma), **seen(dataset)}
 
-    def embed_classes(variables, classes):
-        return jnp.asarray(simplex_mixtures(vectors(classes), np.asarray(variables.state["seen_semantics"]), gamma))
+    def statistics(dataset: ClassSet):
+        return {"class_means": _class_means(dataset, features_scale), "seen_semantics": of_seen(dataset)}
 
-    return Task(
-        name="sse",
+    return trained(
+        "sse",
+        spec,
+        features_scale,
+        semantics_scale,
         score=Score("dot"),
         summary="both",
-        protocols=(ZSL, GZSL),
-        init=_init(spec),
-        loss=_loss(pi),
-        batchings={"examples": examples},
+        init=init,
+        each=each,
+        image=pi,
+        classes=psi,
+        numbers={"margin": margin},
         constants=constants,
-        sweepable=("margin",),
         statistics=statistics,
-        embed={"image": lambda variables, images: pi(variables, images["features"]), "class": embed_classes},
     )
 
 
@@ -104,39 +116,11 @@ def simplex_mixtures(table: np.ndarray, seen: np.ndarray, gamma: int | float) ->
     return p.astype(np.float32)
 
 
-def _class_means(dataset: ClassSet, scaler: Scaler) -> dict[str, np.ndarray]:
-    """The mean [s, d] of the scaled features of each seen class, and the statistics of the scaling."""
+def _class_means(dataset: ClassSet, features_scale: str) -> np.ndarray:
+    """The mean [s, d] of the scaled features of each seen class."""
+    scaler = feature_scaler(features_scale)
     state = scaler.statistics(dataset)
     means = np.zeros((len(dataset.seen), dataset.features.shape[1]), np.float32)
     for row, (_, images) in enumerate(by_class(dataset.splits["trainval"], dataset.labels)):
         means[row] = np.asarray(scaler.scale(state, read_rows(dataset.features, images))).mean(axis=0)
-    return {**state, "class_means": means}
-
-
-def _init(spec: Spec):
-    def init(key):
-        noise = 0.01 * jax.random.normal(key, (spec.n_features,), jnp.float32)
-        return Variables({"weights": noise - 1.0, "offsets": jnp.zeros((spec.n_seen, spec.n_features), jnp.float32)})
-
-    return init
-
-
-def _image_side(scaler: Scaler):
-    def pi(variables, features):
-        """pi(x) [q, s]: one seen class after the other, never [q, s, d]."""
-        x, weights = scaler.scale(variables.state, features), variables.params["weights"]
-        offsets = variables.state["class_means"] + variables.params["offsets"]
-        return jax.lax.map(lambda v: jnp.maximum(x - v[None], 0.0) @ weights, offsets).T
-
-    return pi
-
-
-def _loss(pi):
-    def loss(variables, batch, key, axis):
-        del key, axis
-        scores = pi(variables, batch["features"]) @ batch["mixtures"].T
-        truth = jnp.searchsorted(batch["seen"], batch["label"])
-        wrong = losses.violations(scores, truth, batch["margin"]).max(axis=1)
-        return jnp.sum(batch["weight"] * wrong), jnp.sum(batch["weight"]), {}, variables.state
-
-    return loss
+    return means

@@ -16,12 +16,11 @@ import numpy as np
 
 from demjax import losses
 from demjax.checks import in_range
-from demjax.data import ClassSet, Spec
-from demjax.data.batches import examples
-from demjax.protocols import GZSL, ZSL
+from demjax.data import Spec
 from demjax.search import Score
-from demjax.tasks.task import Task, Variables
-from demjax.tasks.zsl.inputs import class_scaler, feature_scaler, squared_distances
+from demjax.tasks.task import Task
+from demjax.tasks.zsl.inputs import squared_distances
+from demjax.tasks.zsl.trained import seen, trained
 
 
 def sync(
@@ -46,32 +45,31 @@ def sync(
     """
     in_range("task.gamma", gamma, 0, open_low=True)
     in_range("task.l2", l2, 0)
-    scaler, vectors = feature_scaler(features_scale), class_scaler(semantics_scale, spec.parts)
 
-    def embed_classes(variables, classes):
-        seen = np.asarray(variables.state["seen_semantics"])
+    def each(variables, x, batch):
+        sign = jnp.where(batch["seen"][None] == batch["label"][:, None], 1.0, -1.0)
+        wrong = jnp.square(jnp.maximum(0.0, 1.0 - sign * (x @ variables.params["classifiers"].T)))
+        return wrong.mean(axis=1) + batch["l2"] / 2 * losses.squared_norm(variables.params, biases=False)
+
+    def synthesised(variables, table):
+        of_seen = np.asarray(variables.state["seen_semantics"])
         classifiers = np.asarray(variables.params["classifiers"], np.float64)
-        bases = np.linalg.pinv(similarities(seen, seen, gamma)) @ classifiers
-        return jnp.asarray(similarities(vectors(classes), seen, gamma) @ bases, jnp.float32)
+        bases = np.linalg.pinv(similarities(of_seen, of_seen, gamma)) @ classifiers
+        return jnp.asarray(similarities(table, of_seen, gamma) @ bases, jnp.float32)
 
-    def statistics(dataset: ClassSet):
-        return {**scaler.statistics(dataset), "seen_semantics": dataset.class_vectors(semantics_scale)[dataset.seen]}
-
-    return Task(
-        name="sync",
+    return trained(
+        "sync",
+        spec,
+        features_scale,
+        semantics_scale,
         score=Score("dot"),
         summary="semantic->visual",
-        protocols=(ZSL, GZSL),
-        init=lambda key: Variables({"classifiers": jnp.zeros((spec.n_seen, spec.n_features), jnp.float32)}),
-        loss=_loss(scaler),
-        batchings={"examples": examples},
-        constants=lambda dataset: {"seen": dataset.seen.astype(np.int32), "l2": np.float32(l2)},
-        sweepable=("l2",),
-        statistics=statistics,
-        embed={
-            "image": lambda variables, images: scaler.scale(variables.state, images["features"]),
-            "class": embed_classes,
-        },
+        init=lambda key: {"classifiers": jnp.zeros((spec.n_seen, spec.n_features), jnp.float32)},
+        each=each,
+        classes=synthesised,
+        numbers={"l2": l2},
+        constants=seen,
+        statistics=lambda dataset: {"seen_semantics": dataset.class_vectors(semantics_scale)[dataset.seen]},
     )
 
 
@@ -80,16 +78,3 @@ def similarities(table: np.ndarray, seen: np.ndarray, gamma: int | float) -> np.
     squared = squared_distances(table, seen)
     weights = np.exp(-gamma * (squared - squared.min(axis=1, keepdims=True)))
     return weights / weights.sum(axis=1, keepdims=True)
-
-
-def _loss(scaler):
-    def loss(variables, batch, key, axis):
-        del key, axis
-        scores = scaler.scale(variables.state, batch["features"]) @ variables.params["classifiers"].T
-        sign = jnp.where(batch["seen"][None] == batch["label"][:, None], 1.0, -1.0)
-        wrong = jnp.square(jnp.maximum(0.0, 1.0 - sign * scores)).mean(axis=1)
-        count = jnp.sum(batch["weight"])
-        penalty = batch["l2"] / 2 * losses.squared_norm(variables.params, biases=False)
-        return jnp.sum(batch["weight"] * wrong) + count * penalty, count, {}, variables.state
-
-    return loss

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from demjax.checks import UserError
-from demjax.tasks.zsl.eszsl import eszsl
+from demjax.tasks.zsl.linear import eszsl
 from tests.tasks.planted import embed
 from tests.tasks.zsl.scaled import DATA, LABELS, SPEC, X, close, scaled, table
 

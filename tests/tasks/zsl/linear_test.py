@@ -4,8 +4,7 @@ import numpy as np
 from sklearn.linear_model import Ridge
 
 from demjax.tasks.zsl import linear
-from demjax.tasks.zsl.eszsl import eszsl
-from demjax.tasks.zsl.ridge import ridge
+from demjax.tasks.zsl.linear import eszsl, ridge
 from tests.tasks.zsl.scaled import DATA, SEMANTIC, SPEC, close
 
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from demjax.checks import UserError
-from demjax.tasks.zsl.ridge import ridge
+from demjax.tasks.zsl.linear import ridge
 from tests.tasks.planted import embed
 from tests.tasks.zsl.scaled import DATA, LABELS, SEMANTIC, SPEC, VISUAL, X, close, scaled, table
 

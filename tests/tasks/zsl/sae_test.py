@@ -7,7 +7,7 @@ import pytest
 from scipy.linalg import solve_sylvester
 
 from demjax.checks import UserError
-from demjax.tasks.zsl.sae import sae
+from demjax.tasks.zsl.linear import sae
 from tests.tasks.planted import embed
 from tests.tasks.zsl.scaled import DATA, LABELS, SEMANTIC, SPEC, VISUAL, X, close, scaled, table
 
