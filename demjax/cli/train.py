@@ -73,6 +73,7 @@ def _default_name() -> str:
 
 def run(mode: str | None = None) -> None:
     """The command line: exit status 0 done or safely stopped, 1 a mistake or a failure, said in one line."""
+    sys.modules["__main__"].__doc__ = __doc__  # what absl shows for --help, under each name of the command
     if mode:
         absl.flags.set_default(flags.MODE, mode)
     sys.exit(exit_status(lambda: app.run(main, flags_parser=flags.parse)))

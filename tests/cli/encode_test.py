@@ -172,7 +172,7 @@ def test_a_damaged_config_and_no_checkpoint(trained, tmp_path, refused):
     with refused("config has an unknown key 'task.widht': did you mean 'task.width'?"):
         run(copy, tmp_path / "a.npz")
     (copy / "config.json").write_text('{"task.name": "descr')
-    with refused("config.json is damaged or of another version"):
+    with refused("config.json is no JSON", "mend it"):
         run(copy, tmp_path / "a.npz")
 
 
