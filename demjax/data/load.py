@@ -10,7 +10,7 @@ import numpy as np
 from demjax.checks import UserError, choose
 from demjax.data.class_set import GENERATED, ClassSet
 from demjax.data.dataset import Dataset
-from demjax.data.sources import SOURCES, Settings
+from demjax.data.sources import SOURCES
 from demjax.data.text import caption_files
 from demjax.data.text.encoded_vectors import encoded_class_vectors, split_sources
 
@@ -50,7 +50,8 @@ def load(
     folder = Path(dir).expanduser() if dir else None
     semantics, encoded = split_sources(semantics)
     source = next(s for s in reversed(SOURCES.values()) if s.claims(name, folder))
-    dataset = source.read(name, Settings(folder, features, semantics, split, planted or {}))
+    settings = dict(features=features, semantics=semantics or "att", split=split, planted=planted or {})
+    dataset = source.read(name, folder, **settings)
     if encoded:
         dataset = _with_encoded(_class_set(dataset, "class vectors"), encoded, keep=bool(semantics))
     if descriptions and descriptions != GENERATED:

@@ -1,13 +1,14 @@
 """Planted sets: zero-shot problems with a known best answer, of any size."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.special import log_ndtr
 
 from demjax.checks import UserError, in_range
 from demjax.data.class_set import ClassSet
-from demjax.data.sources.source import Settings, Source
 from demjax.data.splits import hold_out
 
 
@@ -142,14 +143,6 @@ def _check_sizes(n_classes, n_unseen, n_attributes, n_features, images_per_class
         raise UserError(f"data.planted: {n_unseen} of {n_classes} classes are unseen: expected two seen ones or more")
 
 
-def _claims(name: str, folder: Path | None) -> bool:
-    del folder
-    return name == "planted"
-
-
-def _read(name: str, settings: Settings) -> ClassSet:
-    del name
-    return plant(**settings.planted)
-
-
-SOURCE = Source("planted", "drawn at random, with a known best answer; no files", _claims, _read)
+def read(name: str, folder: Path | None, *, planted: Mapping[str, Any], **_: Any) -> ClassSet:
+    """A planted set by the settings of `plant`; needs no name and no folder."""
+    return plant(**planted)
