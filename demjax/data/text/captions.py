@@ -97,22 +97,22 @@ class Captions:
         first, count = np.array(runs, np.int32).reshape(-1, 2).T
         return first, count
 
-    def view(self, classes: np.ndarray, images: np.ndarray, names: Sequence[str]) -> "Captions":
-        """What is left if only `classes` and `images` (sorted ids) exist, numbered anew; `names` are those of classes.
+    def view(self, classes: np.ndarray, names: Sequence[str], images: np.ndarray, rows: np.ndarray) -> "Captions":
+        """What is left if only `classes` (of these `names`) and `images` exist; numbers are places in classes and rows.
+
+        Args:
+          classes: [g] ids, ascending.
+          names: of those.
+          images: ids.
+          rows: ascending ids, among them all of `images`.
 
         Raises:
           UserError: a class whose sentences all belong to other images.
         """
+        kept = self.trained_on(images, classes)
         label = np.searchsorted(classes, self.label)
-        place = np.minimum(np.searchsorted(images, self.image), len(images) - 1)
-        is_kept = (images[place] == self.image) | (self.image == OF_CLASS)
-        kept = np.flatnonzero(np.isin(self.label, classes) & is_kept)
-        image = np.where(self.image == OF_CLASS, OF_CLASS, place)
+        image = np.where(self.image == OF_CLASS, OF_CLASS, np.searchsorted(rows, self.image))
         return arrange((Caption(int(label[i]), int(image[i]), self.sentences[i]) for i in kept), names)
-
-    def placed(self, images: np.ndarray) -> "Captions":
-        """The same sentences where image i has the number images[i]."""
-        return dataclasses.replace(self, image=np.where(self.image == OF_CLASS, OF_CLASS, images[self.image]))
 
 
 def arrange(captions: Iterable[Caption], classes: Sequence[str], needed: np.ndarray | None = None) -> Captions:
