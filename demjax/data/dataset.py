@@ -60,11 +60,7 @@ class Spec:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Spec":
-        """The Spec whose `to_json` gave `value`, also where JSON has been written and read between.
-
-        Raises:
-          ValueError: a field is missing or unknown.
-        """
+        """The Spec whose `to_json` gave `value`, also if JSON was written and read between; a ValueError else."""
         names = {field.name for field in dataclasses.fields(cls)}
         if value.keys() != names:
             raise ValueError(f"a Spec has the fields {sorted(names)}, got {sorted(value)}")

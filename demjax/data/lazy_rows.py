@@ -53,11 +53,9 @@ class Indexed:
         return (len(self._unique[0]) + 1) * row_bytes + (4 * len(self) if self.repeats else 0)
 
     def compact(self) -> tuple["Indexed", np.ndarray]:
-        """(rows, places): row i of this column is rows[places[i]], and no id stands twice in `rows`.
+        """(rows [u + 1, ...], places int32 [n + 1]): row i is rows[places[i]]; `rows` has every id once, ascending.
 
-        Returns:
-          rows: Indexed over the unique ids in ascending order, [u + 1, ...] with the empty row.
-          places: int32 [n + 1], 0 to u; that of the empty row is u, the empty row there.
+        Both count the empty row, which is the last one of either.
         """
         unique, places = self._unique
         return Indexed(self.source, unique), np.append(places, len(unique)).astype(np.int32)

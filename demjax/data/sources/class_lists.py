@@ -27,12 +27,7 @@ SEEN_SHARE = 0.1
 
 
 def read(name: str, folder: Path, *, semantics: str, split: str, **_: Any) -> ClassSet:
-    """The set with the classes of both lists.
-
-    Raises:
-      UserError: a missing file, shapes that do not fit, names that are unknown, doubled or in both lists, a class
-        without images.
-    """
+    """The set with the classes of both lists. A UserError says what is wrong in which file."""
     train_list, slash, test_list = split.partition("/")
     lists = sorted(p.stem for p in (folder / "lists").glob("*.txt"))
     if not slash or train_list not in lists or test_list not in lists:

@@ -41,12 +41,16 @@ def plant(
       noise: standard deviation of each coordinate; prototypes have coordinates of about 1/2.
       hubness: 0 (none) to 1.
       seed: of everything.
-
-    Raises:
-      UserError: a size or level out of range.
     """
-    _check_sizes(n_classes, n_unseen, n_attributes, n_features, images_per_class, noise, hubness)
-    in_range("data.planted.seed", seed, 0)
+    sizes = dict(n_unseen=n_unseen, n_attributes=n_attributes, n_features=n_features)
+    for what, value, low in (
+        ("n_classes", n_classes, 3), ("images_per_class", images_per_class, 3), *((k, v, 1) for k, v in sizes.items()),
+        ("noise", noise, 0), ("seed", seed, 0),
+    ):  # fmt: skip
+        in_range(f"data.planted.{what}", value, low)
+    in_range("data.planted.hubness", hubness, 0, 1)
+    if n_classes - n_unseen < 2:
+        raise UserError(f"data.planted: {n_unseen} of {n_classes} classes are unseen: expected two seen ones or more")
     rng = np.random.default_rng(seed)
     attributes = rng.uniform(-1, 1, (n_classes, n_attributes)).astype(np.float32)
     centre, outward = _prototypes(attributes, n_features, hubness, rng)
@@ -126,21 +130,6 @@ def _log_likelihood(x: np.ndarray, outward: np.ndarray, noise: int | float, hubn
     start, end = np.where(start > 0, -end, start), np.where(start > 0, -start, end)  # tails near 1 round to one number
     upper, lower = log_ndtr(end), log_ndtr(start)
     return np.square(along / sigma) / 2 + upper + np.log(-np.expm1(lower - upper)) - np.log(length)
-
-
-def _check_sizes(n_classes, n_unseen, n_attributes, n_features, images_per_class, noise, hubness) -> None:
-    for what, value, low in (
-        ("n_classes", n_classes, 3),
-        ("n_unseen", n_unseen, 1),
-        ("n_attributes", n_attributes, 1),
-        ("n_features", n_features, 1),
-        ("images_per_class", images_per_class, 3),
-    ):
-        in_range(f"data.planted.{what}", value, low)
-    in_range("data.planted.noise", noise, 0)
-    in_range("data.planted.hubness", hubness, 0, 1)
-    if n_classes - n_unseen < 2:
-        raise UserError(f"data.planted: {n_unseen} of {n_classes} classes are unseen: expected two seen ones or more")
 
 
 def read(name: str, folder: Path | None, *, planted: Mapping[str, Any], **_: Any) -> ClassSet:

@@ -42,28 +42,33 @@ def read(name: str, files: Files) -> ClassSet:
     Raises:
       UserError: for anything a ClassSet does not allow, in the terms of the file (1-based).
     """
-    raw = read_mat(files.splits, [files.key, *(f"{k}_loc" for k in _LOCATIONS[:3])],
+    (splits, key), *more = files.tables.values()
+    raw = read_mat(splits, [key, *(f"{k}_loc" for k in _LOCATIONS[:3])],
                    ["train_loc", "val_loc", "allclasses_names"])  # fmt: skip
-    first, classes = _class_table(files.splits, files.key, raw)
-    tables = [first, *(_joined(path, key, files.splits, classes) for path, key in files.more)]
+    first, classes = _class_table(splits, key, raw)
+    tables = [first, *(_joined(path, key, splits, classes) for path, key in more)]
     semantics = np.concatenate(tables, axis=1)
     images = read_mat(files.features, ["features", "labels"], ["image_files"])
     labels = _labels(files, images["labels"], len(classes))
     features = _features(files.features, images["features"], len(labels))
     names = tuple(str(n).strip() for n in images.get("image_files", np.array([])).ravel())
-    ids = {k: _locations(files.splits, k, raw[f"{k}_loc"], len(labels)) for k in _LOCATIONS if f"{k}_loc" in raw}
+    ids = {k: _locations(splits, k, raw[f"{k}_loc"], len(labels)) for k in _LOCATIONS if f"{k}_loc" in raw}
     version = splits_lib.version_of(ids)
-    val_file = files.splits.parent / VAL_CLASSES
+    val_file = splits.parent / VAL_CLASSES
     val_classes = set(read_names(val_file, known=classes)) if val_file.is_file() else None
     ids |= splits_lib.clean_folds(ids, labels, classes, val_classes)
     try:  # before images are left out: their numbers are those of the file
         check_classes(classes, semantics, {})
         splits_lib.check_splits(ids, labels, classes)
     except UserError as error:
-        raise UserError(f"{files.splits}: {error}") from None
-    sources = ((files.splits, files.key), *files.more)
+        raise UserError(f"{splits}: {error}") from None
     used = np.unique(np.concatenate([ids[k] for k in _LOCATIONS[:3]]))
-    _check_finite(files.features, features, used)
+    bad = np.intersect1d(not_finite(features), used)
+    if len(bad):
+        raise UserError(
+            f"{files.features}: features of image {bad[0] + 1} (1-based column) hold NaN or Inf as float32 ({len(bad)} "
+            "such images): extract these images again or take them out of the lists"
+        )
     if len(used) < len(labels):
         features, labels = features[used], labels[used]
         names = tuple(names[i] for i in used) if len(names) > used[-1] else ()
@@ -76,8 +81,11 @@ def read(name: str, files: Files) -> ClassSet:
         semantics=semantics,
         splits=ids,
         version=version,
-        sources={"features": files.features.name, "semantics": "+".join(f"{path.name}:{key}" for path, key in sources)},
-        parts={name: table.shape[1] for name, table in zip(files.names, tables, strict=True)} if files.more else {},
+        sources={
+            "features": files.features.name,
+            "semantics": "+".join(f"{path.name}:{key}" for path, key in files.tables.values()),
+        },
+        parts={name: table.shape[1] for name, table in zip(files.tables, tables, strict=True)} if more else {},
         images=names if len(names) == len(labels) else (),
     )
 
@@ -145,15 +153,6 @@ def _features(path: Path, value: np.ndarray, n_images: int) -> np.ndarray:
         hint = ": they are transposed, save features.T" if features.shape[1] == n_images else ""
         raise UserError(f"{path}: features have shape {value.shape}: expected [width, {n_images} images]{hint}")
     return features
-
-
-def _check_finite(path: Path, features: np.ndarray, used: np.ndarray) -> None:
-    bad = np.intersect1d(not_finite(features), used)
-    if len(bad):
-        raise UserError(
-            f"{path}: features of image {bad[0] + 1} (1-based column) hold NaN or Inf as float32 ({len(bad)} such "
-            "images): extract these images again or take them out of the lists"
-        )
 
 
 def _labels(files: Files, value: np.ndarray, n_classes: int) -> np.ndarray:

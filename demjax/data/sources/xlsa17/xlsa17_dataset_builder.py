@@ -118,18 +118,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 f"({type(error).__name__}). Fetch it by hand, unpack it and pass --config.data.dir=FOLDER; "
                 "to see demjax work without data: --config=configs/synthetic.py"
             ) from error
-        return self._checked_download(Path(archive), wanted)
-
-    def _checked_download(self, folder: Path, wanted: tuple[str, str, str]) -> xlsa17.Files:
-        """Bytes from the net are used only if their split lists are the published ones."""
-        files = xlsa17.find([folder], *wanted)
+        files = xlsa17.find([Path(archive)], *wanted)
         if files is None:
             raise UserError(
-                f"{URL} was fetched to {folder} but holds no {wanted[1]}.mat of {wanted[0]}: is it the archive?"
+                f"{URL} was fetched to {archive} but holds no res101.mat of {config.dataset}: is it the archive?"
             )
-        if not xlsa17.is_proposed_split(xlsa17.read(wanted[0], files)):
+        if not xlsa17.is_proposed_split(xlsa17.read(config.dataset, files)):  # bytes from the net
             raise UserError(
-                f"{files.splits} of the fetched {ARCHIVE} is not the published split of {wanted[0]}: refused"
+                f"{files.splits} of the fetched {ARCHIVE} is not the published split of {config.dataset}: refused"
             )
         return files
 
