@@ -42,8 +42,6 @@ class ClassSet:
       splits: 0-based image ids of trainval, test_seen, test_unseen, train and val.
       version: of the split file: `ps1`, `ps2`, `custom` or `rebuilt`; `planted`; `+val` on a validation view.
       sources: where the parts come from (names of feature and semantics files), for provenance.
-      bayes: best reachable metrics, where the set knows them.
-      training: the split that is trained on.
     """
 
     training: ClassVar[str] = "trainval"

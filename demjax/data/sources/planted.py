@@ -42,10 +42,9 @@ def plant(
       hubness: 0 (none) to 1.
       seed: of everything.
     """
-    sizes = dict(n_unseen=n_unseen, n_attributes=n_attributes, n_features=n_features)
     for what, value, low in (
-        ("n_classes", n_classes, 3), ("images_per_class", images_per_class, 3), *((k, v, 1) for k, v in sizes.items()),
-        ("noise", noise, 0), ("seed", seed, 0),
+        ("n_classes", n_classes, 3), ("n_unseen", n_unseen, 1), ("n_attributes", n_attributes, 1),
+        ("n_features", n_features, 1), ("images_per_class", images_per_class, 3), ("noise", noise, 0), ("seed", seed, 0),
     ):  # fmt: skip
         in_range(f"data.planted.{what}", value, low)
     in_range("data.planted.hubness", hubness, 0, 1)
