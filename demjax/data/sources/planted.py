@@ -44,7 +44,8 @@ def plant(
     """
     for what, value, low in (
         ("n_classes", n_classes, 3), ("n_unseen", n_unseen, 1), ("n_attributes", n_attributes, 1),
-        ("n_features", n_features, 1), ("images_per_class", images_per_class, 3), ("noise", noise, 0), ("seed", seed, 0),
+        ("n_features", n_features, 1), ("images_per_class", images_per_class, 3),
+        ("noise", noise, 0), ("seed", seed, 0),
     ):  # fmt: skip
         in_range(f"data.planted.{what}", value, low)
     in_range("data.planted.hubness", hubness, 0, 1)
