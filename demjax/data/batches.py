@@ -77,12 +77,12 @@ def class_sums(dataset: ClassSet) -> Rows:
         means, scatter = summed(slice(n))
         return Rows(_with_empty_row(features=means, scatter=scatter) | known, "classes")
     like = np.zeros((0, width), np.float32), np.zeros(0, np.float32)
-    shared: list[tuple[np.ndarray, ...]] = []
+    shared: list[np.ndarray] = []
 
-    def sums(stop_point: Callable[[], Any]) -> tuple[np.ndarray, ...]:
+    def sums(stop_point: Callable[[], Any]) -> list[np.ndarray]:
         if not shared:
-            shared.append(distributed.share_rows(n, CLASSES, summed, like, stop_point))
-        return shared[0]
+            shared.extend(distributed.share_rows(n, CLASSES, summed, like, stop_point))
+        return shared
 
     deferred = {
         "features": Deferred((n + 1, width), lambda stop_point: sums(stop_point)[0]),

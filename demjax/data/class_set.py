@@ -1,19 +1,18 @@
 """ClassSet: one label an image, classes by name with vectors and sentences, splits, fingerprints."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
 from demjax.checks import UserError
-from demjax.data import class_items
 from demjax.data import splits as splits_lib
-from demjax.data.class_checks import check_classes, check_features
+from demjax.data.class_checks import check_classes, check_images
 from demjax.data.dataset import Spec
 from demjax.data.fingerprints import digest, fingerprint_file
-from demjax.data.semantics import SCALES as SCALES
+from demjax.data.lazy_rows import read_rows
 from demjax.data.semantics import scale_semantics as scale_semantics
 from demjax.data.text.captions import Caption, Captions, arrange, generate
 from demjax.data.text.vocabulary import vocabulary
@@ -43,8 +42,6 @@ class ClassSet:
       splits: 0-based image ids of trainval, test_seen, test_unseen, train and val.
       version: of the split file: `ps1`, `ps2`, `custom` or `rebuilt`; `planted`; `+val` on a validation view.
       sources: where the parts come from (names of feature and semantics files), for provenance.
-      bayes: best reachable metrics, where the set knows them.
-      training: the split that is trained on.
     """
 
     training: ClassVar[str] = "trainval"
@@ -63,13 +60,8 @@ class ClassSet:
     images: tuple[str, ...] = ()
 
     def __post_init__(self):
-        check_classes(self.classes, self.semantics)
-        if self.parts and sum(self.parts.values()) != self.semantics.shape[1]:
-            expected = f"{sum(self.parts.values())} columns by {dict(self.parts)}"
-            raise UserError(f"semantics have {self.semantics.shape[1]} columns: expected {expected}")
-        check_features(self.features, self.labels, self.classes)
-        if self.images and len(self.images) != len(self.labels):
-            raise UserError(f"{len(self.images)} image names for {len(self.labels)} images: expected one for each")
+        check_classes(self.classes, self.semantics, self.parts)
+        check_images(self.features, self.labels, self.classes, self.images)
         splits_lib.check_splits(self.splits, self.labels, self.classes)
 
     @cached_property
@@ -114,15 +106,13 @@ class ClassSet:
     @cached_property
     def spec(self) -> Spec:
         """Shapes, names and settings without the rows."""
-        captions = self.descriptions
-        words: tuple[str, ...] = ()
-        if captions is not None:
-            rows = captions.trained_on(self.splits["trainval"], self.seen)
-            words = vocabulary(captions.sentences[i] for i in rows)
+        shapes = {"features": self.features.shape[1:], "semantics": self.semantics.shape[1:]}
+        captions, images = self.descriptions, self.splits["trainval"]
+        words = vocabulary(captions.sentences[i] for i in captions.trained_on(images, self.seen)) if captions else ()
         return Spec(
             name=self.name,
             kind="ClassSet",
-            columns=class_items.row_shapes(self.features, self.semantics, captions),
+            columns={side: {name: shapes.get(name, ()) for name in of_side} for side, of_side in self._sides.items()},
             parts=dict(self.parts),
             classes=self.classes,
             seen=tuple(self.seen.tolist()),
@@ -142,16 +132,34 @@ class ClassSet:
         source = self.sources.get("descriptions", "of no named source")
         return f"{line}, {len(self.descriptions.sentences):,} descriptions ({source})"
 
+    @property
+    def _sides(self) -> dict[str, dict[str, Callable[[np.ndarray], Any]]]:
+        """{side: {column: function of ids [n]}}; sentences only where there are captions."""
+        captions, semantics = self.descriptions, self.semantics
+        sides: dict[str, dict[str, Callable[[np.ndarray], Any]]] = {
+            "image": {"features": lambda ids: read_rows(self.features, ids)},
+            "class": {"id": lambda ids: ids.copy(), "semantics": lambda ids: semantics[ids]},
+        }
+        if captions is not None:
+            sides["class"]["sentences"] = lambda ids: tuple(captions.of_class(c) for c in ids.tolist())
+            sides["text"] = {
+                "sentences": lambda ids: tuple(captions.sentences[i] for i in ids.tolist()),
+                "label": lambda ids: captions.label[ids],
+                "semantics": lambda ids: semantics[captions.label[ids]],
+            }
+        return sides
+
     def ids(self, side: str, split: str) -> np.ndarray:
         """Ids [n] of a side: of images in a split; of classes `all`, `seen` or `unseen`; of the sentences of those.
 
-        Sentences are numbered class by class, as `descriptions` has them.
-
-        Raises:
-          UserError: a side or split that the set does not have; the message lists those it has.
+        Sentences are numbered class by class, as `descriptions` has them. A UserError lists the sides or splits that
+        there are.
         """
+        _one_of(f"{self.name} has no side {side!r}", side, self._sides)
         classes = {"all": np.arange(len(self.classes)), "seen": self.seen, "unseen": self.unseen}
-        return class_items.ids(self.name, side, split, self.splits, classes, self.descriptions)
+        splits = self.splits if side == "image" else classes
+        chosen = _one_of(f"side {side} of {self.name} has no split {split!r}", split, splits)
+        return self.descriptions.rows_of(chosen) if side == "text" and self.descriptions else chosen
 
     def items(self, side: str, ids: np.ndarray, columns: Iterable[str]) -> dict[str, Any]:
         """The columns of the items `ids` [n] of a side, by name; arrays are copies.
@@ -160,12 +168,11 @@ class ClassSet:
             class  id [n]; semantics [n, a], not scaled; sentences: n tuples, all sentences of each class
             text   sentences: n texts; label [n]: the class of each; semantics [n, a]: the vector of that class
 
-        Raises:
-          UserError: a side or a column that the set does not have; the message lists those it has.
-          OSError: the features are a mapped file that is gone, or shorter than it was.
+        Raises a UserError as `ids`; an OSError if the features are a mapped file that is gone, or shorter than it was.
         """
-        readers = class_items.readers(self.features, self.semantics, self.descriptions)
-        return class_items.items(self.name, readers, side, ids, columns)
+        of_side = _one_of(f"{self.name} has no side {side!r}", side, self._sides)
+        read = {c: _one_of(f"side {side} of {self.name} has no column {c!r}", c, of_side) for c in columns}
+        return {column: rows_of(np.asarray(ids)) for column, rows_of in read.items()}
 
     def class_vectors_by_source(self, scale: str = "none") -> dict[str, np.ndarray]:
         """The class vectors [c, a_i] of each source by name, scaled each on their own (`scale_semantics`)."""
@@ -193,14 +200,9 @@ class ClassSet:
         Only the features of a mapped file stay where they are, with those of images that no split names. Generated
         captions are generated anew, from the class vectors that are left.
 
-        The val classes play the unseen ones; of the train classes `share` of the images of each class play
-        test_seen. Settings chosen here have not met the test. Folds beyond the first hold out as many seen classes,
-        drawn by the SHA-256 of their names.
-
-        Args:
-          fold: 1 or more.
-          share: in (0, 1), of the images of a class; at least one of each is held out.
-          seed: of the images held out.
+        The val classes play the unseen ones; of the train classes `share` (in (0, 1)) of the images of each class, at
+        least one, drawn by `seed`, play test_seen. Settings chosen here have not met the test. Folds beyond the first
+        hold out as many seen classes, drawn by the SHA-256 of their names.
 
         Raises:
           UserError: no train or no val image; a class of a single training image; a class whose captions are all of
@@ -216,25 +218,30 @@ class ClassSet:
         fit, held = splits_lib.hold_out(train, self.labels, share, seed, self.classes)
         images = splits_lib.ids_of(fit, held, val)
         kept = splits_lib.classes_of(images, self.labels)
+        rows = np.arange(len(self.labels)) if self.is_mapped else images
         empty = np.array([], np.int64)
+        roles = {"trainval": fit, "test_seen": held, "test_unseen": val, "train": empty, "val": empty}
         classes = tuple(self.classes[c] for c in kept)
         generated = self.sources.get("descriptions") == GENERATED
-        described = None if generated or self.descriptions is None else self.descriptions.view(kept, images, classes)
-        if self.is_mapped:
-            images, described = np.arange(len(self.labels)), described and described.placed(images)
-        labels = np.searchsorted(kept, self.labels[images]) % len(kept)  # of other classes, in a mapped file: any
-        roles = {"trainval": fit, "test_seen": held, "test_unseen": val, "train": empty, "val": empty}
+        captions = None if generated else self.descriptions
         view = ClassSet(
             name=self.name,
-            features=self.features if self.is_mapped else self.features[images],
-            labels=labels,
+            features=self.features if self.is_mapped else self.features[rows],
+            labels=np.searchsorted(kept, self.labels[rows]) % len(kept),  # of other classes, in a mapped file: any
             classes=classes,
             semantics=self.semantics[kept],
-            splits={role: np.searchsorted(images, ids) for role, ids in roles.items()},
+            splits={role: np.searchsorted(rows, ids) for role, ids in roles.items()},
             version=f"{self.version}+val" + (str(fold) if fold > 1 else ""),
             sources=self.sources,
             parts=self.parts,
-            descriptions=described,
-            images=tuple(self.images[i] for i in images) if self.images else (),
+            descriptions=captions and captions.view(kept, classes, images, rows),
+            images=tuple(self.images[i] for i in rows) if self.images else (),
         )
-        return view.with_generated_descriptions() if generated and self.descriptions is not None else view
+        return view.with_generated_descriptions() if generated else view
+
+
+def _one_of(message: str, key: str, options: Mapping[str, Any]) -> Any:
+    if key not in options:
+        hint = "; for sentences set data.descriptions" if key in ("text", "sentences") else ""
+        raise UserError(f"{message}: it has {', '.join(options)}{hint}")
+    return options[key]

@@ -1,11 +1,11 @@
 """What a data set is for tasks and engine: sides with columns, splits, fingerprints; and its shapes without rows."""
 
 import dataclasses
-import inspect
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
+from typing_extensions import Protocol, runtime_checkable  # isinstance of Python 3.11 would compute the fingerprints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,81 +56,56 @@ class Spec:
 
     def to_json(self) -> dict[str, Any]:
         """Values that JSON has; `Spec.from_json` makes an equal Spec of them."""
-        columns = {side: {name: list(shape) for name, shape in of.items()} for side, of in self.columns.items()}
-        return {
-            field.name: list(value) if isinstance(value, tuple) else value
-            for field in dataclasses.fields(self)
-            for value in (getattr(self, field.name),)
-        } | {"columns": columns, "parts": dict(self.parts)}
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Spec":
-        """The Spec whose `to_json` gave `value`, also where JSON has been written and read between.
-
-        Raises:
-          ValueError: a field is missing or unknown.
-        """
+        """The Spec whose `to_json` gave `value`, also if JSON was written and read between; a ValueError else."""
         names = {field.name for field in dataclasses.fields(cls)}
         if value.keys() != names:
             raise ValueError(f"a Spec has the fields {sorted(names)}, got {sorted(value)}")
         columns = {side: {name: tuple(shape) for name, shape in of.items()} for side, of in value["columns"].items()}
         sequences = {name: tuple(value[name]) for name in ("classes", "seen", "unseen", "vocabulary")}
-        return cls(**{**value, **sequences, "columns": columns, "parts": dict(value["parts"])})
-
-
-class _ByName(type(Protocol)):  # type: ignore[misc]
-    """isinstance looks for names only. Python 3.11 would compute every property: the fingerprints read whole files."""
-
-    def __instancecheck__(cls, instance: Any) -> bool:
-        if not cls.__dict__.get("_is_protocol"):
-            return super().__instancecheck__(instance)
-        nothing = object()
-        names = [name for name in vars(cls) if not name.startswith("_")]
-        return all(inspect.getattr_static(instance, name, nothing) is not nothing for name in names)
+        return cls(**{**value, **sequences, "columns": columns})
 
 
 @runtime_checkable
-class Dataset(Protocol, metaclass=_ByName):
+class Dataset(Protocol):
     """Items on several sides (image, class, text), and which of them may be trained on.
 
     A record of this kind is immutable, and is built only if its promises hold.
+
+    Attributes:
+      name: for reports.
+      version: of the splits: `ps1`, `ps2`, `custom`, `rebuilt`, `planted` ...; "+val" in it on a validation view.
+      sources: where the parts come from, by part: names of files, for provenance.
+      fingerprints: digests of the parts, 16 hex digits each. Of a mapped file every process reads its share: all must
+        ask.
+      splits: image ids, 0-based, of each split by name.
+      bayes: the best metrics that can be expected, by metric; {} where they are unknown.
+      training: name of the split of the images that are trained on.
+      is_validation_view: whether this is a view without any test image, where settings may be looked for.
+      spec: shapes, names and settings without the rows.
     """
 
     @property
-    def name(self) -> str:
-        """For reports."""
-
+    def name(self) -> str: ...
     @property
-    def version(self) -> str:
-        """Of the splits: `ps1`, `ps2`, `custom`, `rebuilt`, `planted` ...; "+val" in it on a validation view."""
-
+    def version(self) -> str: ...
     @property
-    def sources(self) -> Mapping[str, str]:
-        """Where the parts come from, by part: names of files, for provenance."""
-
+    def sources(self) -> Mapping[str, str]: ...
     @property
-    def fingerprints(self) -> Mapping[str, str]:
-        """Digests of the parts, 16 hex digits each. Of a mapped file every process reads its share: all must ask."""
-
+    def fingerprints(self) -> Mapping[str, str]: ...
     @property
-    def splits(self) -> Mapping[str, np.ndarray]:
-        """Image ids, 0-based, of each split by name."""
-
+    def splits(self) -> Mapping[str, np.ndarray]: ...
     @property
-    def bayes(self) -> Mapping[str, float]:
-        """The best metrics that can be expected, by metric; {} where they are unknown."""
-
+    def bayes(self) -> Mapping[str, float]: ...
     @property
-    def training(self) -> str:
-        """Name of the split of the images that are trained on."""
-
+    def training(self) -> str: ...
     @property
-    def is_validation_view(self) -> bool:
-        """Whether this is a view without any test image."""
-
+    def is_validation_view(self) -> bool: ...
     @property
-    def spec(self) -> Spec:
-        """Shapes, names and settings without the rows."""
+    def spec(self) -> Spec: ...
 
     def validation_view(self, fold: int = 1) -> "Dataset":
         """This set as if nothing beyond its training split existed. Raises a UserError where it has no such fold."""
@@ -139,11 +114,7 @@ class Dataset(Protocol, metaclass=_ByName):
         """Ids [n] of the items of a side in a split. Raises a UserError for a side or split that it does not have."""
 
     def items(self, side: str, ids: np.ndarray, columns: tuple[str, ...]) -> dict[str, Any]:
-        """{column: array [n, ...], or a tuple of n for text} of the items `ids` [n].
-
-        Raises:
-          UserError: a side or a column that the set does not have; the message lists those it has.
-        """
+        """{column: array [n, ...], or a tuple of n for text} of the items `ids` [n]. Raises a UserError, as `ids`."""
 
     def summary(self) -> str:
         """What the set is, in one line for people."""

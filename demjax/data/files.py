@@ -15,12 +15,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")  # nothing else ends a line: U+2028 and th
 def read_text(path: Path, expected: str = "a text file") -> str:
     """The text of a UTF-8 file, without a byte order mark; the ends of its lines stay as they are.
 
-    Args:
-      path: of the file.
-      expected: what it should be, for the error where there is none.
-
-    Raises:
-      UserError: no such file, or bytes that are not UTF-8; with file, line and byte.
+    Raises a UserError where there is no such file (`expected` says what it should be), or for bytes that are not UTF-8.
     """
     path = Path(path)
     try:
@@ -39,15 +34,9 @@ def read_text(path: Path, expected: str = "a text file") -> str:
 
 
 def read_json(path: Path, what: str = "JSON", pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """The value of a JSON file.
+    """The value of a JSON file; a UserError says why it is no `what`, as "JSON of captions", with line and column.
 
-    Args:
-      path: of the file.
-      what: what it should be, for errors: "JSON of captions".
-      pairs: makes the value of an object of its (name, value) pairs, doubled names included; default: a dict.
-
-    Raises:
-      UserError: no such file, not UTF-8, not JSON (with line and column), or nested too deeply.
+    `pairs` makes the value of an object of its (name, value) pairs, doubled names included; default: a dict.
     """
     text = read_text(path, what)
     try:
@@ -59,14 +48,11 @@ def read_json(path: Path, what: str = "JSON", pairs: Callable[[list[tuple[str, A
 def read_names(path: Path, known: Collection[str] = ()) -> list[str]:
     """The names in a text file, one a line, exactly as they stand there without white space around them.
 
-    Blank lines are skipped. An empty file has no names.
-
-    Args:
-      path: of the file.
-      known: names that may stand alone in a file although they hold spaces, as a list of the one class "polar bear".
+    Blank lines are skipped. An empty file has no names. A name with spaces may be the only one of a file if it is in
+    `known`, as in a list of the one class "polar bear".
 
     Raises:
-      UserError: no such file, not UTF-8, names that stand twice (all are listed), or several names in a single line.
+      UserError: as `read_text`; names that stand twice (all are listed), or several names in a single line.
     """
     lines = _LINE_END.split(read_text(path, "one class name a line"))
     names = [line.strip() for line in lines if line.strip()]

@@ -20,6 +20,8 @@ class Indexed:
 
     Attributes:
       source: [m, ...] an array, or a mapped file of any size.
+      ids: [n] rows of the source, without the empty one.
+      shape, dtype, ndim: of the column, with the empty row.
     """
 
     def __init__(self, source: np.ndarray, ids: np.ndarray):
@@ -33,26 +35,8 @@ class Indexed:
             )
         self.source = source
         self._ids = np.append(ids.astype(np.int64, copy=False), EMPTY)
-
-    @property
-    def ids(self) -> np.ndarray:
-        """[n] rows of the source, without the empty one."""
-        return self._ids[:-1]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """With the empty row."""
-        return (len(self._ids), *self.source.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Of the source."""
-        return self.source.dtype
-
-    @property
-    def ndim(self) -> int:
-        """Axes, that of the rows included."""
-        return self.source.ndim
+        self.ids = self._ids[:-1]
+        self.shape, self.dtype, self.ndim = (len(self._ids), *source.shape[1:]), source.dtype, source.ndim
 
     @property
     def repeats(self) -> bool:
@@ -69,11 +53,9 @@ class Indexed:
         return (len(self._unique[0]) + 1) * row_bytes + (4 * len(self) if self.repeats else 0)
 
     def compact(self) -> tuple["Indexed", np.ndarray]:
-        """(rows, places): row i of this column is rows[places[i]], and no id stands twice in `rows`.
+        """(rows [u + 1, ...], places int32 [n + 1]): row i is rows[places[i]]; `rows` has every id once, ascending.
 
-        Returns:
-          rows: Indexed over the unique ids in ascending order, [u + 1, ...] with the empty row.
-          places: int32 [n + 1], 0 to u; that of the empty row is u, the empty row there.
+        Both count the empty row, which is the last one of either.
         """
         unique, places = self._unique
         return Indexed(self.source, unique), np.append(places, len(unique)).astype(np.int32)
@@ -89,12 +71,7 @@ class Indexed:
         return len(self._ids)
 
     def __getitem__(self, places: Any) -> np.ndarray:
-        """Rows by their places, as NumPy would give them of the whole column; no other rows are read.
-
-        Raises:
-          IndexError: a place outside the column.
-          OSError: the source is a mapped file that is gone, or shorter than it was.
-        """
+        """Rows by their places, as NumPy would give them of the whole column; no other rows are read (`read_rows`)."""
         if isinstance(places, slice):
             places = np.arange(*places.indices(len(self)))
         places = np.asarray(places)
@@ -118,18 +95,9 @@ class Deferred:
 
     def __init__(self, shape: tuple[int, ...], make: Callable[[Callable[[], Any]], np.ndarray]):
         """`shape` [n + 1, ...] counts the empty row; `make(stop_point)` computes the n others, float32."""
-        self.shape, self.dtype, self._make = shape, np.dtype(np.float32), make
+        self.shape, self.ndim, self.dtype, self._make = shape, len(shape), np.dtype(np.float32), make
+        self.nbytes = int(np.prod(shape)) * self.dtype.itemsize  # that placing the column takes
         self._rows: np.ndarray | None = None
-
-    @property
-    def ndim(self) -> int:
-        """Axes, that of the rows included."""
-        return len(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that placing the column takes."""
-        return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def made(self, stop_point: Callable[[], Any] = lambda: None) -> np.ndarray:
         """The rows; `stop_point` is called between blocks in all processes and may raise to end the work."""

@@ -10,7 +10,7 @@ import numpy as np
 from demjax.checks import UserError, choose
 from demjax.data.class_set import GENERATED, ClassSet
 from demjax.data.dataset import Dataset
-from demjax.data.sources import SOURCES, Settings
+from demjax.data.sources import SOURCES
 from demjax.data.text import caption_files
 from demjax.data.text.encoded_vectors import encoded_class_vectors, split_sources
 
@@ -50,11 +50,14 @@ def load(
     folder = Path(dir).expanduser() if dir else None
     semantics, encoded = split_sources(semantics)
     source = next(s for s in reversed(SOURCES.values()) if s.claims(name, folder))
-    dataset = source.read(name, Settings(folder, features, semantics, split, planted or {}))
+    settings = dict(features=features, semantics=semantics or "att", split=split, planted=planted or {})
+    dataset = source.read(name, folder, **settings)
     if encoded:
         dataset = _with_encoded(_class_set(dataset, "class vectors"), encoded, keep=bool(semantics))
     if descriptions and descriptions != GENERATED:
-        dataset = _described(_class_set(dataset, "descriptions"), Path(descriptions).expanduser())
+        dataset, path = _class_set(dataset, "descriptions"), Path(descriptions).expanduser()
+        names = caption_files.Names(dataset.classes, dataset.images, dataset.labels.tolist())
+        dataset = dataset.with_descriptions(caption_files.read(path, names), path.name)
     if number:
         dataset = dataset.validation_view(fold=number)
     if descriptions == GENERATED:  # of the view: it knows no other class
@@ -68,18 +71,9 @@ def _class_set(dataset: Dataset, what: str) -> ClassSet:
     return dataset
 
 
-def _described(dataset: ClassSet, path: Path) -> ClassSet:
-    names = caption_files.Names(dataset.classes, dataset.images, dataset.labels.tolist())
-    return dataset.with_descriptions(caption_files.read(path, names), path.name)
-
-
 def _with_encoded(dataset: ClassSet, files: list[Path], keep: bool) -> ClassSet:
-    """The set with class vectors of encoders as semantics; with `keep` beside those it has.
-
-    Raises:
-      UserError: as `encoded_class_vectors`; vectors that are not finite, or two files of one name.
-    """
-    vectors = dict(dataset.class_vectors_by_source()) if keep else {}
+    """The set with class vectors of encoders as semantics; with `keep` beside those it has."""
+    vectors = dataset.class_vectors_by_source() if keep else {}
     sources = [dataset.sources.get("semantics", "")] if keep else []
     unseen = [dataset.classes[c] for c in dataset.unseen]
     for path in files:

@@ -23,11 +23,9 @@ def open_npy(path: str | Path) -> np.memmap:
         raise UserError(f"{path}: not a .npy file; write one with numpy.save(path, array)")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError, OSError, SyntaxError) as error:
         if "Python object" in str(error) or "pickle" in str(error):
             raise UserError(f"{path}: holds Python objects, which demjax never unpickles; save plain numbers") from None
-        raise UserError(f"{path}: damaged or cut short ({error})") from None
-    except (EOFError, OSError, SyntaxError) as error:
         raise UserError(f"{path}: damaged or cut short ({error})") from None
     if array.dtype != np.float32:
         convert = "numpy.save(new_path, numpy.load(path).astype('float32'))"

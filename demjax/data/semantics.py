@@ -17,15 +17,8 @@ SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def scale_semantics(semantics: np.ndarray, how: str, parts: Mapping[str, int] | None = None) -> np.ndarray:
     """Rows [g, a] scaled by `none`, `unit` (norm 1) or `sqrt` (norm sqrt(a)), in float64, as float32 [g, a].
 
-    Each row on its own: scaled rows of a table are the scaled table's rows. A row of zeros stays.
-
-    Args:
-      semantics: any rows of vectors.
-      how: a key of SCALES.
-      parts: columns of each source by name and in order, which are scaled each on their own; {} or None: one source.
-
-    Raises:
-      UserError: an unknown scale.
+    Each row on its own: scaled rows of a table are the scaled table's rows. A row of zeros stays. The
+    columns of each source are scaled on their own, if `parts` counts them by name and in order.
     """
     scale = choose("semantics scale", how, SCALES)
     ends = np.cumsum(list(parts.values()) if parts else [semantics.shape[1]])

@@ -7,7 +7,7 @@ import numpy as np
 
 from demjax.checks import UserError, listed
 
-VERSIONS = ("ps1", "ps2", "custom", "rebuilt")
+_DISJOINT = (("trainval", "test_seen"), ("trainval", "test_unseen"), ("test_seen", "test_unseen"), ("train", "val"))
 
 
 def version_of(ids: Mapping[str, np.ndarray]) -> str:
@@ -91,8 +91,7 @@ def hold_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits image ids into (kept, held out), taking `share` of each class, at least one image of it.
 
-    Raises:
-      UserError: a class has a single image, so nothing would be left to train on.
+    Raises a UserError for a class of a single image: nothing would be left to train on.
     """
     rng = np.random.default_rng(seed)
     held = []
@@ -106,11 +105,7 @@ def hold_out(
 
 
 def check_splits(splits: Mapping[str, np.ndarray], labels: np.ndarray, classes: tuple[str, ...]) -> None:
-    """The promises about splits that every ClassSet keeps; see ClassSet for what they are.
-
-    Raises:
-      UserError: naming the split, and the images or classes that break a promise.
-    """
+    """Raises a UserError for images or classes that break a promise of ClassSet about its splits."""
     names = np.array(classes)
     for name, ids in splits.items():
         if len(ids) == 0 and name in ("trainval", "test_seen", "test_unseen"):
@@ -119,13 +114,9 @@ def check_splits(splits: Mapping[str, np.ndarray], labels: np.ndarray, classes: 
         if len(outside):
             raise UserError(f"split {name} names image {outside[0]} (0-based): expected 0 to {len(labels) - 1}")
         if len(ids_of(ids)) != len(ids):
-            raise UserError(f"split {name} lists image {_first_double(ids)} (0-based) twice")
-    for a, b in (
-        ("trainval", "test_seen"),
-        ("trainval", "test_unseen"),
-        ("test_seen", "test_unseen"),
-        ("train", "val"),
-    ):
+            first = next(i for i, n in zip(*np.unique(ids, return_counts=True), strict=True) if n > 1)
+            raise UserError(f"split {name} lists image {first} (0-based) twice")
+    for a, b in _DISJOINT:
         both = _in_both(splits[a], splits[b])
         if len(both):
             raise UserError(f"{len(both)} images are in both {a} and {b}, the first is {both[0]} (0-based)")
@@ -143,8 +134,3 @@ def check_splits(splits: Mapping[str, np.ndarray], labels: np.ndarray, classes: 
             f"classes without images: {listed(names[idle])}; every class needs images in trainval (seen) "
             "or in test_unseen (unseen): add them or take the class out of the class table"
         )
-
-
-def _first_double(ids: np.ndarray) -> int:
-    values, counts = np.unique(ids, return_counts=True)
-    return int(values[counts > 1][0])

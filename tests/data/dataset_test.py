@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from demjax.data import ClassSet, Dataset, Spec, load, open_npy
-from demjax.data.class_set import SCALES, scale_semantics
+from demjax.data.semantics import SCALES, scale_semantics
 from demjax.data.text.captions import OF_CLASS, Caption
 
 PLANTED = dict(n_classes=8, n_unseen=2, n_attributes=5, n_features=4, images_per_class=6)

@@ -101,7 +101,7 @@ def small_blocks(set_attribute=setattr):
 
 def counting_rows():
     """From here on the rows read from mapped files are counted."""
-    from demjax.data import class_items, fingerprints, lazy_rows
+    from demjax.data import class_set, fingerprints, lazy_rows
 
     count, read_rows = [0], lazy_rows.read_rows
 
@@ -109,7 +109,7 @@ def counting_rows():
         count[0] += len(ids)
         return read_rows(source, ids)
 
-    for module in (lazy_rows, fingerprints, class_items):
+    for module in (lazy_rows, fingerprints, class_set):
         module.read_rows = counted
     return count
 

@@ -13,6 +13,7 @@ Classes in neither list are left out; their images stay in the mapped file and a
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,23 +22,12 @@ from demjax.data import splits as splits_lib
 from demjax.data.class_set import ClassSet
 from demjax.data.files import read_names
 from demjax.data.npy import open_npy
-from demjax.data.sources.source import Settings, Source
 
 SEEN_SHARE = 0.1
 
 
-def is_here(folder: Path) -> bool:
-    """Whether a folder holds such a set."""
-    return (folder / "features.npy").is_file()
-
-
-def read(name: str, folder: Path, semantics: str, split: str) -> ClassSet:
-    """The set with the classes of both lists.
-
-    Raises:
-      UserError: a missing file, shapes that do not fit, names that are unknown, doubled or in both lists, a class
-        without images.
-    """
+def read(name: str, folder: Path, *, semantics: str, split: str, **_: Any) -> ClassSet:
+    """The set with the classes of both lists. A UserError says what is wrong in which file."""
     train_list, slash, test_list = split.partition("/")
     lists = sorted(p.stem for p in (folder / "lists").glob("*.txt"))
     if not slash or train_list not in lists or test_list not in lists:
@@ -106,18 +96,3 @@ def _labels(path: Path, n_images: int, n_classes: int) -> np.ndarray:
     if labels.size and (labels.min() < 0 or labels.max() >= n_classes):
         raise UserError(f"{path}: labels from {labels.min()} to {labels.max()}: expected 0 to {n_classes - 1}")
     return labels.astype(np.int64)
-
-
-def _claims(name: str, folder: Path | None) -> bool:
-    del name
-    return folder is not None and is_here(folder)
-
-
-def _read(name: str, settings: Settings) -> ClassSet:
-    assert settings.folder is not None
-    return read(name, settings.folder, settings.semantics or "att", settings.split)
-
-
-SOURCE = Source(
-    "class_lists", "a folder of .npy files, which may be larger than memory, and lists of classes", _claims, _read
-)

@@ -50,13 +50,10 @@ def _is_hdf5(path: Path) -> bool:
 
 
 def _read_v5(path: Path, wanted: list[str]) -> tuple[list[str], dict[str, np.ndarray]]:
-    from scipy import io, sparse
+    from scipy import io
 
     present = [name for name, _, _ in io.whosmat(path)]
     values = io.loadmat(path, variable_names=[k for k in wanted if k in present])
-    for key in wanted:
-        if sparse.issparse(values.get(key)):
-            raise UserError(f"{path}: {key!r} is a sparse matrix: expected a full one, save full({key})")
     for key in (k for k in wanted if k in values and not isinstance(values[k], np.ndarray)):
         raise UserError(f"{path}: {key!r} is a sparse matrix: expected a full one, save full({key})")
     return present, {k: _plain(values[k]) for k in wanted if k in values}

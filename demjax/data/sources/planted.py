@@ -1,13 +1,14 @@
 """Planted sets: zero-shot problems with a known best answer, of any size."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.special import log_ndtr
 
 from demjax.checks import UserError, in_range
 from demjax.data.class_set import ClassSet
-from demjax.data.sources.source import Settings, Source
 from demjax.data.splits import hold_out
 
 
@@ -40,12 +41,16 @@ def plant(
       noise: standard deviation of each coordinate; prototypes have coordinates of about 1/2.
       hubness: 0 (none) to 1.
       seed: of everything.
-
-    Raises:
-      UserError: a size or level out of range.
     """
-    _check_sizes(n_classes, n_unseen, n_attributes, n_features, images_per_class, noise, hubness)
-    in_range("data.planted.seed", seed, 0)
+    for what, value, low in (
+        ("n_classes", n_classes, 3), ("n_unseen", n_unseen, 1), ("n_attributes", n_attributes, 1),
+        ("n_features", n_features, 1), ("images_per_class", images_per_class, 3),
+        ("noise", noise, 0), ("seed", seed, 0),
+    ):  # fmt: skip
+        in_range(f"data.planted.{what}", value, low)
+    in_range("data.planted.hubness", hubness, 0, 1)
+    if n_classes - n_unseen < 2:
+        raise UserError(f"data.planted: {n_unseen} of {n_classes} classes are unseen: expected two seen ones or more")
     rng = np.random.default_rng(seed)
     attributes = rng.uniform(-1, 1, (n_classes, n_attributes)).astype(np.float32)
     centre, outward = _prototypes(attributes, n_features, hubness, rng)
@@ -127,29 +132,6 @@ def _log_likelihood(x: np.ndarray, outward: np.ndarray, noise: int | float, hubn
     return np.square(along / sigma) / 2 + upper + np.log(-np.expm1(lower - upper)) - np.log(length)
 
 
-def _check_sizes(n_classes, n_unseen, n_attributes, n_features, images_per_class, noise, hubness) -> None:
-    for what, value, low in (
-        ("n_classes", n_classes, 3),
-        ("n_unseen", n_unseen, 1),
-        ("n_attributes", n_attributes, 1),
-        ("n_features", n_features, 1),
-        ("images_per_class", images_per_class, 3),
-    ):
-        in_range(f"data.planted.{what}", value, low)
-    in_range("data.planted.noise", noise, 0)
-    in_range("data.planted.hubness", hubness, 0, 1)
-    if n_classes - n_unseen < 2:
-        raise UserError(f"data.planted: {n_unseen} of {n_classes} classes are unseen: expected two seen ones or more")
-
-
-def _claims(name: str, folder: Path | None) -> bool:
-    del folder
-    return name == "planted"
-
-
-def _read(name: str, settings: Settings) -> ClassSet:
-    del name
-    return plant(**settings.planted)
-
-
-SOURCE = Source("planted", "drawn at random, with a known best answer; no files", _claims, _read)
+def read(name: str, folder: Path | None, *, planted: Mapping[str, Any], **_: Any) -> ClassSet:
+    """A planted set by the settings of `plant`; needs no name and no folder."""
+    return plant(**planted)

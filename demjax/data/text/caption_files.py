@@ -46,11 +46,7 @@ def plain(name: str) -> str:
 
 
 def read(path: Path, names: Names) -> list[Caption]:
-    """All captions of a file or folder.
-
-    Raises:
-      UserError: as `lines`; an unknown class or image, an image of another class.
-    """
+    """All captions of a file or folder; a UserError as of `lines`, or for an unknown class or image."""
     label_of, image_of = class_finder(names.classes), _image_finder(names)
     captions = []
     for where, of_class, of_image, text in lines(path):
@@ -145,14 +141,20 @@ def _image_finder(names: Names) -> Callable[[str, str, int], int]:
     return find
 
 
+def _lines_of(file: Path) -> Iterator[tuple[str, str]]:
+    """(where, line) of lines that are not blank."""
+    for number, line in enumerate(io.StringIO(read_text(file)), start=1):
+        if line.strip():
+            yield f"{file} line {number}", line
+
+
 def _folder(path: Path) -> Iterator[Line]:
     """Blank lines are no captions: they part those of a class."""
     for file in sorted(path.rglob("*.txt")):
         inner = file.parent != path
         of_class, of_image = (file.parent.name, file.stem) if inner else (file.stem, "")
-        for number, line in enumerate(io.StringIO(read_text(file)), start=1):
-            if line.strip():
-                yield f"{file} line {number}", of_class, of_image, line
+        for where, line in _lines_of(file):
+            yield where, of_class, of_image, line
 
 
 def _csv(path: Path) -> Iterator[Line]:
@@ -187,17 +189,12 @@ def _json(path: Path) -> Iterator[Line]:
 
 
 def _jsonl(path: Path) -> Iterator[Line]:
-    for number, line in enumerate(io.StringIO(read_text(path)), start=1):
-        if not line.strip():
-            continue
-        where = f"{path} line {number}"
+    for where, line in _lines_of(path):
         try:
             entry = json.loads(line)
             name, text = entry["class"], entry["text"]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise UserError(f'{where}: expected {{"class": ..., "text": ...}}, got {line[:60]!r}') from error
-        if not isinstance(name, str) or not isinstance(text, str):
-            raise UserError(f"{where}: expected text for class and text")
         for sentence in _SENTENCE_END.split(_checked(where, name, "", text)):
             if words_of(sentence):
                 yield where, name, "", sentence

@@ -63,13 +63,7 @@ class Captions:
     def for_training(self, images: np.ndarray, seen: np.ndarray, names: Sequence[str]) -> "Captions":
         """The sentences that are `trained_on`: no word written for a test image. Other classes have none.
 
-        Args:
-          images: ids that may be trained on.
-          seen: ids of the classes that may be trained on.
-          names: of all c classes.
-
-        Raises:
-          UserError: a seen class whose sentences all belong to other images.
+        A UserError gives the name (of those of all c classes) of a seen class whose sentences are all of other images.
         """
         kept = self.trained_on(images, seen)
         chosen = (Caption(int(self.label[i]), int(self.image[i]), self.sentences[i]) for i in kept)
@@ -78,12 +72,8 @@ class Captions:
     def captions_for(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(first, count), int32 [n]: the run of sentences from which one is drawn for each image.
 
-        The sentences of the image; where it has none, those of its class as a whole; where there are none, all of the
-        class.
-
-        Args:
-          images: [n] ids.
-          labels: [n] the class of each.
+        The sentences of the image; where it has none, those of its class (`labels`) as a whole; where there are none,
+        all of the class.
         """
         label = self.label
         starts = np.flatnonzero(np.diff(self.image, prepend=-2) | np.diff(label, prepend=-1))
@@ -97,30 +87,20 @@ class Captions:
         first, count = np.array(runs, np.int32).reshape(-1, 2).T
         return first, count
 
-    def view(self, classes: np.ndarray, images: np.ndarray, names: Sequence[str]) -> "Captions":
-        """What is left if only `classes` and `images` (sorted ids) exist, numbered anew; `names` are those of classes.
+    def view(self, classes: np.ndarray, names: Sequence[str], images: np.ndarray, rows: np.ndarray) -> "Captions":
+        """What is left if only `classes` (of these `names`) and `images` exist.
 
-        Raises:
-          UserError: a class whose sentences all belong to other images.
+        They are numbered by their places in `classes` and in `rows`, image ids among which are all of `images`; both
+        ascend. A UserError lists classes whose sentences are all of other images.
         """
+        kept = self.trained_on(images, classes)
         label = np.searchsorted(classes, self.label)
-        place = np.minimum(np.searchsorted(images, self.image), len(images) - 1)
-        is_kept = (images[place] == self.image) | (self.image == OF_CLASS)
-        kept = np.flatnonzero(np.isin(self.label, classes) & is_kept)
-        image = np.where(self.image == OF_CLASS, OF_CLASS, place)
+        image = np.where(self.image == OF_CLASS, OF_CLASS, np.searchsorted(rows, self.image))
         return arrange((Caption(int(label[i]), int(image[i]), self.sentences[i]) for i in kept), names)
-
-    def placed(self, images: np.ndarray) -> "Captions":
-        """The same sentences where image i has the number images[i]."""
-        return dataclasses.replace(self, image=np.where(self.image == OF_CLASS, OF_CLASS, images[self.image]))
 
 
 def arrange(captions: Iterable[Caption], classes: Sequence[str], needed: np.ndarray | None = None) -> Captions:
-    """Puts captions in the order of Captions.
-
-    Raises:
-      UserError: a class without one; only classes `needed` must have one, unless that is None.
-    """
+    """Puts captions in the order of Captions. A UserError lists those of `needed` (None: of all) without one."""
     ordered = sorted(captions, key=lambda c: c[:2])  # stable: the order of the file within an image
     count = np.bincount([c.label for c in ordered], minlength=len(classes)).astype(np.int32)
     missing = [classes[c] for c in (range(len(classes)) if needed is None else needed) if count[c] == 0]

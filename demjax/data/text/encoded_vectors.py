@@ -22,17 +22,14 @@ def split_sources(semantics: str) -> tuple[str, list[Path]]:
 
 
 def encoded_class_vectors(path: Path, classes: Sequence[str], unseen: Sequence[str]) -> tuple[np.ndarray, str]:
-    """(vectors [c, e], what made them): the rows of a file for `classes`, joined by name.
+    """(vectors [c, e], what made them): the rows of a file for `classes` [c], joined by name.
 
-    Args:
-      path: of the file.
-      classes: c names.
-      unseen: those of them that the encoder must not have seen.
+    The encoder must not have seen the classes `unseen`.
 
     Raises:
-      UserError: as `read_encoded_vectors`; classes that are missing; an encoder trained with images of unseen classes.
+      UserError: no such file, damaged, another one; missing classes; an encoder trained with images of unseen classes.
     """
-    arrays = read_encoded_vectors(path)
+    arrays = _read(path)
     row = {str(name): i for i, name in enumerate(arrays["classes"])}
     missing = [name for name in classes if name not in row]
     if missing:
@@ -44,24 +41,15 @@ def encoded_class_vectors(path: Path, classes: Sequence[str], unseen: Sequence[s
             f"{path} was learned from images of {len(leaked)} classes that are unseen in this split "
             f"({listed(leaked, 3)}): train the encoder on the split it is used with"
         )
-    encoder = _encoder_of(path, str(arrays["provenance"]))
+    try:
+        encoder = json.loads(str(arrays["provenance"]))["encoder"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: its provenance is no JSON with an encoder: encode the captions again") from error
     vectors = arrays["class_vectors"][[row[name] for name in classes]]
     return vectors, f"{path.name} ({encoder}, learned on the classes of trainval)"
 
 
-def _encoder_of(path: Path, provenance: str) -> str:
-    try:
-        return str(json.loads(provenance)["encoder"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: its provenance is no JSON with an encoder: encode the captions again") from error
-
-
-def read_encoded_vectors(path: Path) -> Mapping[str, Any]:
-    """The arrays of an .npz file of `python -m demjax.encode`.
-
-    Raises:
-      UserError: no such file, damaged, or not such a file.
-    """
+def _read(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; python -m demjax.encode --workdir=RUN --out={path} makes it")
     try:
@@ -72,13 +60,8 @@ def read_encoded_vectors(path: Path) -> Mapping[str, Any]:
     missing = [name for name in ARRAYS if name not in arrays]
     if missing:
         raise UserError(f"{path} has no {missing[0]!r}: expected a file of python -m demjax.encode")
-    vectors, flat = arrays["class_vectors"], (arrays["classes"].ndim == 1, arrays["trained_on"].ndim == 1)
-    if (
-        not all(flat)
-        or vectors.ndim != 2
-        or len(vectors) != len(arrays["classes"])
-        or vectors.dtype.kind != "f"
-        or not vectors.size
-    ):
+    vectors, flat = arrays["class_vectors"], arrays["classes"].ndim == arrays["trained_on"].ndim == 1
+    numbers = vectors.ndim == 2 and vectors.dtype.kind == "f" and vectors.size > 0
+    if not flat or not numbers or len(vectors) != len(arrays["classes"]):
         raise UserError(f"{path}: class_vectors are {vectors.dtype} {vectors.shape}: expected one row for each class")
     return arrays

@@ -25,10 +25,8 @@ def characters(sentences: Sequence[str], length: int = 201) -> np.ndarray:
     """[n, length] uint8 numbers in ALPHABET: lower case, white space as one space, the rest cut off.
 
     A character outside the alphabet is 0, an all-zero column, and reading goes on behind it (so does the released
-    script for text to images; the released loader would end the sentence there).
-
-    Raises:
-      UserError: a sentence without any character of the alphabet but spaces.
+    script for text to images; the released loader would end the sentence there). A UserError names a sentence without
+    any character of the alphabet but spaces.
     """
     ids = np.zeros((len(sentences), length), np.uint8)
     for row, sentence in enumerate(sentences):
@@ -71,8 +69,7 @@ def vocabulary(sentences: Iterable[str], length: int = 30, least: int = 1) -> tu
 def numbered(sentences: Sequence[str], known: Sequence[str], length: int = 30) -> np.ndarray:
     """[n, length] int32 word numbers: PADDING, UNKNOWN, from FIRST_WORD on the places in `known`; the rest is cut off.
 
-    Raises:
-      UserError: a sentence without a word.
+    Raises a UserError for a sentence without a word.
     """
     number = {word: i + FIRST_WORD for i, word in enumerate(known)}
     tokens = np.zeros((len(sentences), length), np.int32)

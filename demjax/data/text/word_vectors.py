@@ -111,8 +111,7 @@ def _binary(path: Path, file: Any, wanted: Collection[str]) -> Iterator[Entry]:
 def average_vectors(sentences: Sequence[str], vectors: dict[str, np.ndarray]) -> np.ndarray:
     """[n, e] float32: the mean vector of the words of each sentence that have one, 0 where none has.
 
-    Raises:
-      UserError: no word of any sentence has a vector.
+    Raises a UserError where no word of any sentence has a vector.
     """
     if not vectors:
         raise UserError("no word of the descriptions has a word vector: is it a file of another language?")

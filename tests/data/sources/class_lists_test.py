@@ -4,14 +4,21 @@ import dataclasses
 
 import numpy as np
 import pytest
-from demjax.tasks.linear import ridge
 
 from demjax.checks import UserError
 from demjax.data import load
 from demjax.data.batches import class_sums
 from demjax.data.text.captions import Caption, arrange
-from demjax.train import answers as answers_module
+from demjax.protocols import default_options
+from demjax.tasks import Variables
+from demjax.tasks.zsl.ridge import ridge
+from demjax.train import embedder
 from demjax.train.evaluate import Options, evaluate
+
+
+def settings(**changes):
+    return default_options() | changes
+
 
 NAMES = [f"n{i:05d}" for i in range(12)]
 
@@ -79,23 +86,24 @@ def test_an_empty_list(tmp_path, name):
 def test_evaluation_block_by_block_equals_evaluation_at_once(tmp_path, monkeypatch, correction):
     write(tmp_path)
     data = load("MINE", dir=str(tmp_path), semantics="wv", split="train/2hops")
-    task = ridge(data, l2=1.0)
-    options = Options(query_batch=4096, correction=correction, hits=(1, 2))
-    whole = evaluate(task, task.solve(), data, options)
-    monkeypatch.setattr(answers_module, "KEPT_BYTES", 0)
-    blocks = evaluate(task, task.solve(), data, options._replace(query_batch=7))
-    assert blocks.metrics == pytest.approx(whole.metrics, rel=1e-6, nan_ok=True) and blocks.n1 == whole.n1
+    task = ridge(data.spec, l2=1.0)
+    options = Options(query_batch=4096, correction=correction, settings=settings(hits=(1, 2)))
+    whole = evaluate(task, task.solve(data), data, options)
+    monkeypatch.setattr(embedder, "KEPT_BYTES", 0)
+    blocks = evaluate(task, task.solve(data), data, options._replace(query_batch=7))
+    assert blocks.metrics == pytest.approx(whole.metrics, rel=1e-6, nan_ok=True)
+    assert blocks.details["zsl"]["n1"] == whole.details["zsl"]["n1"]
 
 
 @pytest.mark.parametrize("ties", ["lowest_id", "pessimistic"])
 def test_hits_equal_a_full_sort(tmp_path, ties):
     write(tmp_path)
     data = load("MINE", dir=str(tmp_path), semantics="wv", split="train/all")
-    task = ridge(data, l2=1.0)
-    params = task.solve()
-    params = {"weights": params["weights"].at[:, 3:].set(0)}  # and some ties
-    found = evaluate(task, params, data, Options(query_batch=7, hits=(1, 2, 3), ties=ties)).metrics
-    gallery = data.semantics.astype(np.float64) @ np.asarray(params["weights"], np.float64)
+    task = ridge(data.spec, l2=1.0)
+    params = task.solve(data)
+    params = Variables({"weights": params.params["weights"].at[:, 3:].set(0)})  # and some ties
+    found = evaluate(task, params, data, Options(query_batch=7, settings=settings(hits=(1, 2, 3), ties=ties))).metrics
+    gallery = data.semantics.astype(np.float64) @ np.asarray(params.params["weights"], np.float64)
     for name, candidates in (("zsl", data.unseen), ("gzsl", np.arange(12))):
         hits = {1: [], 2: [], 3: []}
         for image in data.splits["test_unseen"]:
@@ -116,11 +124,11 @@ def test_twenty_thousand_classes(tmp_path):
     write(tmp_path, n_classes=n, per_class=2, d=12, a=6, lists={"1k": range(seen), "all": range(seen, n)})
     data = load("MINE", dir=str(tmp_path), semantics="wv", split="1k/all")
     assert len(data.unseen) == n - seen
-    task = ridge(data, l2=1e-3)
-    params = task.solve()
+    task = ridge(data.spec, l2=1e-3)
+    params = task.solve(data)
     ks = (1, 5, 10, 20)
-    found = evaluate(task, params, data, Options(hits=ks)).metrics
-    gallery = data.semantics @ np.asarray(params["weights"])
+    found = evaluate(task, params, data, Options(settings=settings(hits=ks))).metrics
+    gallery = data.semantics @ np.asarray(params.params["weights"])
     some = data.splits["test_unseen"][::100]
     distance = np.linalg.norm(data.features[some][:, None] - gallery[None], axis=2)
     ahead = distance < distance[np.arange(len(some)), data.labels[some]][:, None]
@@ -171,8 +179,8 @@ def test_a_validation_view_stays_a_map(tmp_path):
     assert view.descriptions.sentences == plain.descriptions.sentences
     named = [view.descriptions.sentences[i] for i in range(len(view.descriptions.sentences))]
     assert named == [f"image {i}" for i in view.descriptions.image]
-    options, tasks = Options(query_batch=7, correction="nicdm"), (ridge(view, l2=1.0), ridge(plain, l2=1.0))
-    found = [evaluate(t, t.solve(), d, options).metrics for t, d in zip(tasks, (view, plain), strict=True)]
+    options, tasks = Options(query_batch=7, correction="nicdm"), (ridge(view.spec, l2=1.0), ridge(plain.spec, l2=1.0))
+    found = [evaluate(t, t.solve(d), d, options).metrics for t, d in zip(tasks, (view, plain), strict=True)]
     assert found[0] == pytest.approx(found[1], rel=1e-6)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from demjax.data import Dataset, load, sources
-from demjax.data.sources import SOURCES, Settings
+from demjax.data.sources import SOURCES
 
 README = Path(sources.__file__).with_name("README.md")
 
@@ -29,7 +29,7 @@ def test_the_last_source_that_claims_a_set_reads_it(tmp_path):
 
 def test_planted_reads_its_settings():
     sizes = dict(n_classes=6, n_unseen=2, n_features=3, images_per_class=5)
-    dataset = SOURCES["planted"].read("planted", Settings(planted=sizes))
+    dataset = SOURCES["planted"].read("planted", None, planted=sizes)
     assert isinstance(dataset, Dataset) and dataset.spec.n_classes == 6
 
 

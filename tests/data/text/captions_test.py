@@ -35,10 +35,10 @@ def test_which_captions_serve_an_image():
 
 
 def test_a_view_has_no_word_about_other_images(refused):
-    found = arrange(CAPTIONS, NAMES).view(np.array([0, 2]), np.array([3, 5, 6]), ("owl", "wren"))
+    found = arrange(CAPTIONS, NAMES).view(np.array([0, 2]), ("owl", "wren"), *[np.array([3, 5, 6])] * 2)
     assert found.sentences == ("any owl", "owl at 3", "wren at 5") and found.image.tolist() == [-1, 0, 1]
     with refused("1 classes have no description: wren"):
-        arrange(CAPTIONS, NAMES).view(np.array([0, 2]), np.array([3]), ("owl", "wren"))
+        arrange(CAPTIONS, NAMES).view(np.array([0, 2]), ("owl", "wren"), *[np.array([3])] * 2)
 
 
 def test_a_class_without_captions(refused):

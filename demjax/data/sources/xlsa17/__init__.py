@@ -7,4 +7,3 @@ from demjax.data.sources.xlsa17.read import PROPOSED_SPLITS as PROPOSED_SPLITS
 from demjax.data.sources.xlsa17.read import is_proposed_split as is_proposed_split
 from demjax.data.sources.xlsa17.read import read as read
 from demjax.data.sources.xlsa17.read import split_digest as split_digest
-from demjax.data.sources.xlsa17.register import SOURCE as SOURCE

@@ -13,27 +13,27 @@ CLASS_NAMES, VAL_CLASSES = "allclasses.txt", "valclasses1.txt"  # read where the
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """The two files of a data set and the key of the class table in the second; and of further class tables.
+    """The files of a data set.
 
     Attributes:
       features: holds features and labels.
-      splits, key: the file with the image lists, and the key of its class table.
-      names: of all class tables, as asked for.
-      more: file and key of the second class table and those after it; joined by class name.
+      tables: {name as asked for: file and key} of the class tables, joined by name; the first has the image lists.
     """
 
     features: Path
-    splits: Path
-    key: str
-    names: tuple[str, ...]
-    more: tuple[tuple[Path, str], ...] = ()
+    tables: dict[str, tuple[Path, str]]
+
+    @property
+    def splits(self) -> Path:
+        """The file with the image lists."""
+        return next(iter(self.tables.values()))[0]
 
     def digest(self) -> str:
-        """First 16 hex digits of the SHA-256 over the bytes of both files, and of the class lists beside them."""
-        sha = hashlib.sha256("+".join([self.key, *(key for _, key in self.more)]).encode())
+        """First 16 hex digits of the SHA-256 over the bytes of all files, and of the class lists beside them."""
+        sha = hashlib.sha256("+".join(key for _, key in self.tables.values()).encode())
         lists = (self.splits.parent / name for name in (CLASS_NAMES, VAL_CLASSES))
-        more = (path for path, _ in self.more)
-        for path in (self.features, self.splits, *more, *(p for p in lists if p.is_file())):
+        tables = (path for path, _ in self.tables.values())
+        for path in (self.features, *tables, *(p for p in lists if p.is_file())):
             with path.open("rb") as file:
                 while chunk := file.read(1 << 22):
                     sha.update(chunk)
@@ -57,11 +57,11 @@ def find(roots: Iterable[Path], name: str, features: str, semantics: str) -> Fil
     """
     for folder in folders(roots, name):
         if (folder / f"{features}.mat").is_file():
-            names = tuple(semantics.split("+"))
+            names = semantics.split("+")
             if len(set(names)) < len(names):
                 raise UserError(f"semantics {semantics!r} name a source twice: expected each once, as in att+sent")
-            (splits, key), *more = (_class_table(folder, features, name) for name in names)
-            return Files(folder / f"{features}.mat", splits, key, names, tuple(more))
+            tables = {name: _class_table(folder, features, name) for name in names}
+            return Files(folder / f"{features}.mat", tables)
     return None
 
 

@@ -6,9 +6,7 @@ per class, 1-based uint16 locations). Any features and any descriptions in such 
 Reference: Xian, Lampert, Schiele & Akata 2018; the README of its data archive.
 """
 
-import contextlib
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,25 +42,33 @@ def read(name: str, files: Files) -> ClassSet:
     Raises:
       UserError: for anything a ClassSet does not allow, in the terms of the file (1-based).
     """
-    raw = read_mat(files.splits, [files.key, *(f"{k}_loc" for k in _LOCATIONS[:3])],
+    (splits, key), *more = files.tables.values()
+    raw = read_mat(splits, [key, *(f"{k}_loc" for k in _LOCATIONS[:3])],
                    ["train_loc", "val_loc", "allclasses_names"])  # fmt: skip
-    semantics = _single(_as_float(files.splits, files.key, raw[files.key]).T)
-    classes = _class_names(files.splits, raw.get("allclasses_names"), len(semantics))
-    tables = [semantics, *(_joined(path, key, files.splits, classes) for path, key in files.more)]
+    first, classes = _class_table(splits, key, raw)
+    tables = [first, *(_joined(path, key, splits, classes) for path, key in more)]
     semantics = np.concatenate(tables, axis=1)
     images = read_mat(files.features, ["features", "labels"], ["image_files"])
     labels = _labels(files, images["labels"], len(classes))
     features = _features(files.features, images["features"], len(labels))
     names = tuple(str(n).strip() for n in images.get("image_files", np.array([])).ravel())
-    ids = {k: _locations(files.splits, k, raw[f"{k}_loc"], len(labels)) for k in _LOCATIONS if f"{k}_loc" in raw}
+    ids = {k: _locations(splits, k, raw[f"{k}_loc"], len(labels)) for k in _LOCATIONS if f"{k}_loc" in raw}
     version = splits_lib.version_of(ids)
-    ids |= splits_lib.clean_folds(ids, labels, classes, _val_classes(files.splits.parent, classes))
-    with _named(files.splits):  # before images are left out: their numbers are those of the file
-        check_classes(classes, semantics)
+    val_file = splits.parent / VAL_CLASSES
+    val_classes = set(read_names(val_file, known=classes)) if val_file.is_file() else None
+    ids |= splits_lib.clean_folds(ids, labels, classes, val_classes)
+    try:  # before images are left out: their numbers are those of the file
+        check_classes(classes, semantics, {})
         splits_lib.check_splits(ids, labels, classes)
-    sources = ((files.splits, files.key), *files.more)
+    except UserError as error:
+        raise UserError(f"{splits}: {error}") from None
     used = np.unique(np.concatenate([ids[k] for k in _LOCATIONS[:3]]))
-    _check_finite(files.features, features, used)
+    bad = np.intersect1d(not_finite(features), used)
+    if len(bad):
+        raise UserError(
+            f"{files.features}: features of image {bad[0] + 1} (1-based column) hold NaN or Inf as float32 ({len(bad)} "
+            "such images): extract these images again or take them out of the lists"
+        )
     if len(used) < len(labels):
         features, labels = features[used], labels[used]
         names = tuple(names[i] for i in used) if len(names) > used[-1] else ()
@@ -75,17 +81,35 @@ def read(name: str, files: Files) -> ClassSet:
         semantics=semantics,
         splits=ids,
         version=version,
-        sources={"features": files.features.name, "semantics": "+".join(f"{path.name}:{key}" for path, key in sources)},
-        parts={name: table.shape[1] for name, table in zip(files.names, tables, strict=True)} if files.more else {},
+        sources={
+            "features": files.features.name,
+            "semantics": "+".join(f"{path.name}:{key}" for path, key in files.tables.values()),
+        },
+        parts={name: table.shape[1] for name, table in zip(files.tables, tables, strict=True)} if more else {},
         images=names if len(names) == len(labels) else (),
     )
 
 
+def _class_table(path: Path, key: str, raw: dict[str, np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(class table [c, a], names) of what was read from a file; names from it, else from CLASS_NAMES, else numbers."""
+    table, names, file = _rows(path, key, raw[key]), raw.get("allclasses_names"), path.parent / CLASS_NAMES
+    if names is not None:
+        classes, where = tuple(str(n).strip() for n in names.ravel()), "allclasses_names"
+    elif file.is_file():
+        classes, where = tuple(read_names(file)), file.name
+    else:
+        classes, where = tuple(f"class_{i + 1:03d}" for i in range(len(table))), "numbers"
+    if len(classes) != len(table):
+        raise UserError(
+            f"{path}: the class table has {len(table)} columns but {where} has {len(classes)} names: expected one "
+            "column of attributes for each class (transpose the table if its rows are the classes)"
+        )
+    return table, classes
+
+
 def _joined(path: Path, key: str, first: Path, classes: tuple[str, ...]) -> np.ndarray:
     """A further class table [c, a], its rows put in the order of the first one's class names."""
-    raw = read_mat(path, [key], ["allclasses_names"])
-    table = _single(_as_float(path, key, raw[key]).T)
-    names = _class_names(path, raw.get("allclasses_names"), len(table))
+    table, names = _class_table(path, key, read_mat(path, [key], ["allclasses_names"]))
     missing = [name for name in classes if name not in set(names)]
     if missing or len(names) != len(classes) or len(set(names)) < len(names):
         raise UserError(
@@ -110,21 +134,8 @@ def split_digest(dataset: ClassSet) -> str:
     return sha.hexdigest()[:16]
 
 
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Puts the file before an error that speaks of images and classes only."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def _single(value: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # becomes Inf, which is refused by name later
-        return np.ascontiguousarray(value, dtype=np.float32)
-
-
-def _as_float(path: Path, key: str, value: np.ndarray) -> np.ndarray:
+def _rows(path: Path, key: str, value: np.ndarray) -> np.ndarray:
+    """The columns of a matrix as rows, in single precision."""
     if value.dtype not in (np.float32, np.float64):
         raise UserError(
             f"{path}: {key!r} is {value.dtype}: expected float32 or float64 (half precision rounds, integers "
@@ -132,41 +143,16 @@ def _as_float(path: Path, key: str, value: np.ndarray) -> np.ndarray:
         )
     if value.ndim != 2:
         raise UserError(f"{path}: {key!r} has shape {value.shape}: expected two axes")
-    return value
-
-
-def _class_names(path: Path, names: np.ndarray | None, n_columns: int) -> tuple[str, ...]:
-    """From the file, else allclasses.txt beside it, else numbers: a set without names still works."""
-    file = path.parent / CLASS_NAMES
-    if names is not None:
-        classes, where = tuple(str(n).strip() for n in names.ravel()), "allclasses_names"
-    elif file.is_file():
-        classes, where = tuple(read_names(file)), file.name
-    else:
-        classes, where = tuple(f"class_{i + 1:03d}" for i in range(n_columns)), "numbers"
-    if len(classes) != n_columns:
-        raise UserError(
-            f"{path}: the class table has {n_columns} columns but {where} has {len(classes)} names: expected one "
-            "column of attributes for each class (transpose the table if its rows are the classes)"
-        )
-    return classes
+    with np.errstate(over="ignore"):  # becomes Inf, which is refused by name later
+        return np.ascontiguousarray(value.T, dtype=np.float32)
 
 
 def _features(path: Path, value: np.ndarray, n_images: int) -> np.ndarray:
-    value = _as_float(path, "features", value)
-    if value.shape[1] != n_images:
-        hint = ": they are transposed, save features.T" if value.shape[0] == n_images else ""
+    features = _rows(path, "features", value)
+    if len(features) != n_images:
+        hint = ": they are transposed, save features.T" if features.shape[1] == n_images else ""
         raise UserError(f"{path}: features have shape {value.shape}: expected [width, {n_images} images]{hint}")
-    return _single(value.T)
-
-
-def _check_finite(path: Path, features: np.ndarray, used: np.ndarray) -> None:
-    bad = np.intersect1d(not_finite(features), used)
-    if len(bad):
-        raise UserError(
-            f"{path}: features of image {bad[0] + 1} (1-based column) hold NaN or Inf as float32 ({len(bad)} such "
-            "images): extract these images again or take them out of the lists"
-        )
+    return features
 
 
 def _labels(files: Files, value: np.ndarray, n_classes: int) -> np.ndarray:
@@ -197,8 +183,3 @@ def _whole_numbers(path: Path, key: str, value: np.ndarray) -> np.ndarray:
     if flat.dtype.kind not in "iuf" or not np.all(np.isfinite(flat)) or not np.all(np.mod(flat, 1) == 0):
         raise UserError(f"{path}: {key!r} holds {flat.dtype} values that are not whole numbers")
     return flat.astype(np.int64)
-
-
-def _val_classes(folder: Path, classes: tuple[str, ...]) -> set[str] | None:
-    file = folder / VAL_CLASSES
-    return set(read_names(file, known=classes)) if file.is_file() else None
