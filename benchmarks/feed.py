@@ -26,8 +26,8 @@ class Streams:
 
     def __init__(self, file: Path, device: str, chunk_mib: int):
         import jax
-
         from demjax.data.picked import Indexed
+
         from demjax.mesh import data_mesh
         from demjax.train import feed
 
@@ -67,12 +67,12 @@ class Resident:
 
     def __init__(self, device: str):
         import jax
+        from demjax.train.epoch import Plan, compile_epoch, init_state, take
 
         from demjax.data import load
         from demjax.data.batches import examples
         from demjax.mesh import data_mesh, replicate
         from demjax.tasks import TASKS
-        from demjax.train.epoch import Plan, compile_epoch, init_state, take
         from demjax.train.engine.optimizer import make_optimizer
 
         planted = dict(n_classes=60, n_unseen=10, n_attributes=312, n_features=WIDTH, images_per_class=180)

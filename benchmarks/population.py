@@ -33,10 +33,10 @@ class Demjax:
     def __init__(self, data: dict[str, np.ndarray], members: int, passes: int, device: str):
         import jax
 
-        from demjax.train.sweep import replicas as replicas_module
         from demjax.train.config import default_config
         from demjax.train.engine.epoch import compile_epoch, state_maker
         from demjax.train.experiment import build
+        from demjax.train.sweep import replicas as replicas_module
 
         del data
         self._jax = jax

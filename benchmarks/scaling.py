@@ -30,12 +30,12 @@ class Contest:
     def __init__(self, n_devices: int, rows: int):
         import jax
         import numpy as np
+        from demjax.train.epoch import Plan, compile_epoch, init_state
 
         from demjax.data import load
         from demjax.data.batches import examples
         from demjax.mesh import data_mesh, replicate
         from demjax.tasks import TASKS
-        from demjax.train.epoch import Plan, compile_epoch, init_state
         from demjax.train.engine.optimizer import make_optimizer
 
         n_attributes, hidden, n_features = LAYERS

@@ -28,11 +28,11 @@ def t1(features: np.ndarray, labels: np.ndarray, prototypes: np.ndarray, classes
 def ours(data: Any, batching: str, aim: float, seed: int, most: int) -> tuple[float, float]:
     """(seconds, T1)."""
     import jax
+    from demjax.train.epoch import Plan, compile_epoch, init_state
 
     from demjax.data.batches import BATCHING
     from demjax.mesh import data_mesh, replicate
     from demjax.tasks.zsl.dem import dem
-    from demjax.train.epoch import Plan, compile_epoch, init_state
     from demjax.train.engine.optimizer import make_optimizer
 
     test = data.splits["test_unseen"]

@@ -25,14 +25,13 @@ class Demjax:
     def __init__(self, name: str, device: str):
         import jax
         import optax
+        from demjax.train.epoch import Plan, compile_epoch, init_state
         from flax import nnx
 
         from demjax.data import load
         from demjax.data.batches import classes
         from demjax.mesh import data_mesh, replicate
         from demjax.models import TextEncoder
-        from demjax.tasks.zsl.ds_sje import ds_sje
-        from demjax.train.epoch import Plan, compile_epoch, init_state
 
         self._jax = jax
         planted = dict(n_classes=52, n_unseen=2, n_attributes=312, n_features=N_FEATURES, images_per_class=20)
