@@ -50,32 +50,32 @@ class Described(NamedTuple):
 
 def main(argv: Sequence[str]) -> None:
     """Reads, encodes, writes; one line at the end."""
-    given = _arguments().parse_args(argv)
-    out = Path(given.out).expanduser()
+    args = _arguments().parse_args(argv)
+    out = Path(args.out).expanduser()
     if out.suffix != ".npz":
         raise UserError(f"--out={out}: expected a name that ends in .npz")
     if out.is_dir():
         raise UserError(f"--out={out} is a folder: expected the name of a file")
-    if out.exists() and not given.overwrite:
+    if out.exists() and not args.overwrite:
         raise UserError(f"{out} is there already: choose another --out, or add --overwrite")
     if not out.parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {out.parent}")
-    lines = list(caption_files.lines(Path(given.captions).expanduser())) if given.captions else None
+    lines = list(caption_files.lines(Path(args.captions).expanduser())) if args.captions else None
     import jax  # not for --help
 
     from demjax.train.restore import restore_run
 
     begun = time.perf_counter()
-    moved = {"dir": given.data_dir, "descriptions": given.descriptions, "word_vectors": given.word_vectors}
-    restored = restore_run(given.workdir, data=lines is None, **moved)
+    moved = {"dir": args.data_dir, "descriptions": args.descriptions, "word_vectors": args.word_vectors}
+    restored = restore_run(args.workdir, data=lines is None, **moved)
     task = restored.task
     if "text" not in task.embed or task.columns("text") != ("sentences",):
-        raise UserError(f"{given.workdir} holds a run of task {task.name}, which reads no sentences alone")
+        raise UserError(f"{args.workdir} holds a run of task {task.name}, which reads no sentences alone")
     captions = _of_run(restored) if lines is None else _named(lines, restored.spec.classes)
     if unknown := task.unread(captions.sentences):
         print(unknown)
     with jax.default_matmul_precision("highest"):
-        classes = _write(out, captions, restored, given)
+        classes = _write(out, captions, restored, args)
     took = time.perf_counter() - begun
     print(f"{out}: {len(captions.sentences):,} captions of {classes} classes in {duration(took)}")
 
@@ -115,12 +115,12 @@ def _named(lines: Sequence[caption_files.Line], classes: Sequence[str]) -> Descr
     return Described([names[c] for _, c, _, _ in lines], [i for _, _, i, _ in lines], [s for _, _, _, s in lines])
 
 
-def _write(out: Path, captions: Described, restored: "Restored", given: argparse.Namespace) -> int:
+def _write(out: Path, captions: Described, restored: "Restored", args: argparse.Namespace) -> int:
     """Streams the vectors of the captions into the file; then those of the classes. Whole or absent."""
     partial = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
         with zipfile.ZipFile(partial, "w") as file:
-            n_classes = _fill(file, captions, restored, given)
+            n_classes = _fill(file, captions, restored, args)
         with partial.open("rb+") as written:
             os.fsync(written.fileno())
         partial.replace(out)
@@ -129,7 +129,7 @@ def _write(out: Path, captions: Described, restored: "Restored", given: argparse
     return n_classes
 
 
-def _fill(file: zipfile.ZipFile, captions: Described, restored: "Restored", given: argparse.Namespace) -> int:
+def _fill(file: zipfile.ZipFile, captions: Described, restored: "Restored", args: argparse.Namespace) -> int:
     classes = sorted(set(captions.classes))
     row = {name: i for i, name in enumerate(classes)}
     label = np.array([row[name] for name in captions.classes], np.int32)
@@ -148,12 +148,12 @@ def _fill(file: zipfile.ZipFile, captions: Described, restored: "Restored", give
     _put(file, "class_vectors", vectors)
     _tell_same(vectors, classes)
     _put(file, "trained_on", np.array([spec.classes[c] for c in spec.seen]))
-    _put(file, "provenance", np.array(json.dumps(_provenance(captions, restored, given))))
+    _put(file, "provenance", np.array(json.dumps(_provenance(captions, restored, args))))
     return len(classes)
 
 
 def _tell_same(vectors: np.ndarray, classes: list[str]) -> None:
-    """Classes that nothing can tell apart: most likely no word of theirs is known to the encoder."""
+    """Warns of classes whose vectors are equal: most likely no word of theirs is known to the encoder."""
     _, which, often = np.unique(vectors, axis=0, return_inverse=True, return_counts=True)
     same = [classes[i] for i in np.flatnonzero(often[which.ravel()] > 1)]
     if same:
@@ -180,8 +180,8 @@ def _put(file: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
         np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
-def _provenance(captions: Described, restored: "Restored", given: argparse.Namespace) -> dict[str, Any]:
-    source = Path(given.captions).name if given.captions else restored.dataset.sources["descriptions"]
+def _provenance(captions: Described, restored: "Restored", args: argparse.Namespace) -> dict[str, Any]:
+    source = Path(args.captions).name if args.captions else restored.dataset.sources["descriptions"]
     text = "\n".join("\t".join(line) for line in zip(*captions, strict=True))
     described = {"file": source, "digest": digest(np.frombuffer(text.encode(), np.uint8))}
     of_run = {"encoder": restored.config.task.encoder, "task": restored.task.name, "captions": described}

@@ -36,7 +36,7 @@ def _several() -> bool:
 
 
 def _let_the_watch_speak() -> None:
-    """A collective or a checkpoint fails when a process dies: processes/watch.py tells of it better, and ends this."""
+    """A collective or a checkpoint fails when a process dies; distributed/watch.py says why, and ends this process."""
     if _several():
         time.sleep(ECHO_SECONDS)
 
@@ -51,7 +51,7 @@ def _leave(status: int) -> None:
 def _status(call: Callable[[], int | None], resumes: bool) -> int:
     if resumes:
         stop.install()
-        # Orbax tells dozens of lines a checkpoint, and when a write fails its threads print what is raised here
+        # Orbax logs dozens of lines a checkpoint, and when a write fails its threads print what is raised here
         # in one line anyway.
         logging.set_verbosity(logging.FATAL)
         sys.unraisablehook = lambda unraisable: None

@@ -22,111 +22,111 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     from demjax import distributed
     from demjax.data import open_npy
 
-    given = arguments.read(argv, distributed.add_flags)
+    args = arguments.read(argv, distributed.add_flags)
 
-    if joined := distributed.join_flags(given):
+    if joined := distributed.join_flags(args):
         print(joined, file=sys.stderr, flush=True)
-    queries = open_npy(given.queries)
-    gallery = open_npy(given.gallery) if given.gallery else queries
-    bank = open_npy(given.bank) if given.bank else None
+    queries = open_npy(args.queries)
+    gallery = open_npy(args.gallery) if args.gallery else queries
+    bank = open_npy(args.bank) if args.bank else None
     with distributed.raise_in_all():
-        names = _names(given.names, len(gallery))
-        score = _score(given)
-        _check(given, gallery, bank)
-    counts = {"raw": _count(queries, gallery, given, score, None, correct=False)}
-    if given.correct:
-        counts[arguments.label_of(given)] = _count(queries, gallery, given, score, bank, correct=True)
-    found = {label: measures(n, given.k, len(queries)) for label, n in counts.items()}
+        names = _names(args.names, len(gallery))
+        score = _score(args)
+        _check(args, gallery, bank)
+    counts = {"raw": _count(queries, gallery, args, score, None, correct=False)}
+    if args.correct:
+        counts[arguments.label_of(args)] = _count(queries, gallery, args, score, bank, correct=True)
+    measured = {label: measures(n, args.k, len(queries)) for label, n in counts.items()}
     report = {
-        "queries": {"file": given.queries, "rows": len(queries)},
-        "gallery": {"file": given.gallery or given.queries, "rows": len(gallery)},
-        "k": given.k,
+        "queries": {"file": args.queries, "rows": len(queries)},
+        "gallery": {"file": args.gallery or args.queries, "rows": len(gallery)},
+        "k": args.k,
         "score": score,
-        "precision": {label: arguments.precision_of(given, label != "raw") for label in counts},
-        "measures": {label: {name: _finite(v) for name, v in m.items()} for label, m in found.items()},
+        "precision": {label: arguments.precision_of(args, label != "raw") for label in counts},
+        "measures": {label: {name: _finite(v) for name, v in m.items()} for label, m in measured.items()},
         "hubs": {label: [[names[j], int(n[j])] for j in largest(n)] for label, n in counts.items()},
     }
     with distributed.raise_in_all():
         if distributed.is_first():
-            print(_table(found, report["hubs"], given.k))
+            print(_table(measured, report["hubs"], args.k))
             print(json.dumps(report))
-            figure = _draw(counts, given.k, names, {label: m["k_skewness"] for label, m in found.items()})
-            _write(Path(given.out).expanduser(), report, figure)
+            figure = _draw(counts, args.k, names, {label: m["k_skewness"] for label, m in measured.items()})
+            _write(Path(args.out).expanduser(), report, figure)
     return report
 
 
-def _check(given: argparse.Namespace, gallery: Any, bank: Any) -> None:
+def _check(args: argparse.Namespace, gallery: Any, bank: Any) -> None:
     """Mistakes that would show only after the first search."""
     from demjax.hubness.fit import check_bank
     from demjax.search import PRECISIONS
 
-    choose("--precision", given.precision, PRECISIONS)
-    if not 1 <= given.k < len(gallery):
-        raise UserError(f"--k {given.k} of {len(gallery)} gallery items: expected 1 <= k < {len(gallery)}")
-    if given.bank and not given.correct:
+    choose("--precision", args.precision, PRECISIONS)
+    if not 1 <= args.k < len(gallery):
+        raise UserError(f"--k {args.k} of {len(gallery)} gallery items: expected 1 <= k < {len(gallery)}")
+    if args.bank and not args.correct:
         raise UserError("--bank without --correct: name the correction it is for")
     if bank is not None:
         check_bank(bank, gallery)
-    in_range("--correct-k", 1 if given.correct_k is None else given.correct_k, 1)
-    in_range("--alpha", given.alpha, 0)
-    in_range("--beta", given.beta, 0, open_low=True)
-    folder = Path(given.out).expanduser()
+    in_range("--correct-k", 1 if args.correct_k is None else args.correct_k, 1)
+    in_range("--alpha", args.alpha, 0)
+    in_range("--beta", args.beta, 0, open_low=True)
+    folder = Path(args.out).expanduser()
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {given.out} is a file: expected a folder")
-    if (folder / "hubness.json").exists() and not given.overwrite:
+        raise UserError(f"--out {args.out} is a file: expected a folder")
+    if (folder / "hubness.json").exists() and not args.overwrite:
         raise UserError(f"{folder}/hubness.json is there already: choose another --out, or add --overwrite")
 
 
-def _score(given: argparse.Namespace) -> str:
+def _score(args: argparse.Namespace) -> str:
     """The score asked for, or the one that the correction needs."""
     from demjax.search import SCORES
 
-    if given.score is not None:
-        choose("--score", given.score, dict.fromkeys(SCORES))
-    if not given.correct:
-        return "euclidean" if given.score is None else given.score
-    fitting = choose("--correct", given.correct, CORRECTIONS).scores
-    score = fitting[0] if given.score is None else given.score
+    if args.score is not None:
+        choose("--score", args.score, dict.fromkeys(SCORES))
+    if not args.correct:
+        return "euclidean" if args.score is None else args.score
+    fitting = choose("--correct", args.correct, CORRECTIONS).scores
+    score = fitting[0] if args.score is None else args.score
     if score not in fitting:
         expected = " or ".join(fitting)
-        raise UserError(f"--score {score} with --correct {given.correct}: expected --score {expected}")
+        raise UserError(f"--score {score} with --correct {args.correct}: expected --score {expected}")
     return score
 
 
-def _count(queries: Any, gallery: Any, given: argparse.Namespace, score: str, bank: Any, correct: bool) -> np.ndarray:
+def _count(queries: Any, gallery: Any, args: argparse.Namespace, score: str, bank: Any, correct: bool) -> np.ndarray:
     """N_k of the search, corrected or not."""
     from demjax import distributed
     from demjax.mesh import data_mesh
     from demjax.search import nearest
 
-    mesh, square, first = data_mesh(), given.gallery is None, distributed.is_first()
+    mesh, square, first = data_mesh(), args.gallery is None, distributed.is_first()
     correction = None
     if correct:
         correction = fit(
-            given.correct,
+            args.correct,
             queries,
             gallery,
             bank,
             score=score,
-            k=given.correct_k,
-            alpha=given.alpha,
-            beta=given.beta,
+            k=args.correct_k,
+            alpha=args.alpha,
+            beta=args.beta,
             mesh=mesh,
             exclude_self=square,
             progress=first,
         )
-    found = nearest(
+    neighbours = nearest(
         queries,
         gallery,
-        given.k,
+        args.k,
         score,
         mesh,
-        arguments.precision_of(given, correct),
+        arguments.precision_of(args, correct),
         exclude_self=square,
         correction=correction,
         progress=first,
     )
-    return np.asarray(k_occurrence(found.ids, len(gallery)))
+    return np.asarray(k_occurrence(neighbours.ids, len(gallery)))
 
 
 def _names(file: str | None, n: int) -> list[str]:
@@ -146,11 +146,11 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _table(found: dict[str, dict[str, float]], hubs: dict[str, list], k: int) -> str:
-    width = max(18, *(len(label) + 2 for label in found))
-    lines = [f"{f'N_{k}':<22}" + "".join(f"{label:>{width}}" for label in found)]
-    for name in next(iter(found.values())):
-        cells = (m[name] for m in found.values())
+def _table(measured: dict[str, dict[str, float]], hubs: dict[str, list], k: int) -> str:
+    width = max(18, *(len(label) + 2 for label in measured))
+    lines = [f"{f'N_{k}':<22}" + "".join(f"{label:>{width}}" for label in measured)]
+    for name in next(iter(measured.values())):
+        cells = (m[name] for m in measured.values())
         lines.append(f"{name:<22}" + "".join(f"{'undefined' if np.isnan(v) else f'{v:.4f}':>{width}}" for v in cells))
     for label, largest_hubs in hubs.items():
         lines.append(f"hubs, {label}: " + ", ".join(f"{name} {n}" for name, n in largest_hubs))

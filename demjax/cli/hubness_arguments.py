@@ -1,4 +1,4 @@
-"""What `python -m demjax.hubness` is told."""
+"""The arguments of `demjax hubness`."""
 
 import argparse
 import os
@@ -32,7 +32,7 @@ corrections (--correct):
 
 
 def read(argv: Sequence[str], add_more: Callable = lambda parser: None) -> argparse.Namespace:
-    """The flags; a gallery or a bank that is the file of the queries is taken for what it is; `add_more` adds some."""
+    """The flags; a gallery or bank that is the file of the queries counts as such; `add_more` adds further flags."""
     listed = "\n".join(f"  {name:<14} {' or '.join(m.scores):<14} {m.equation}" for name, m in CORRECTIONS.items())
     parser = argparse.ArgumentParser(
         prog="python -m demjax.hubness",
@@ -65,10 +65,10 @@ def read(argv: Sequence[str], add_more: Callable = lambda parser: None) -> argpa
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run in FOLDER")
     add_more(parser)
-    given = parser.parse_args(argv)
-    given.gallery = _another(given.gallery, given.queries, "--gallery", "a set against itself: nothing finds itself")
-    given.bank = _another(given.bank, given.queries, "--bank", "that is transductive")
-    return given
+    args = parser.parse_args(argv)
+    args.gallery = _another(args.gallery, args.queries, "--gallery", "a set against itself: nothing finds itself")
+    args.bank = _another(args.bank, args.queries, "--bank", "that is transductive")
+    return args
 
 
 def _another(file: str | None, queries: str, flag: str, meaning: str) -> str | None:
@@ -79,11 +79,11 @@ def _another(file: str | None, queries: str, flag: str, meaning: str) -> str | N
     return None
 
 
-def precision_of(given: argparse.Namespace, corrected: bool) -> str:
+def precision_of(args: argparse.Namespace, corrected: bool) -> str:
     """Corrected scores are not proved."""
-    return "highest" if corrected else given.precision
+    return "highest" if corrected else args.precision
 
 
-def label_of(given: argparse.Namespace) -> str:
+def label_of(args: argparse.Namespace) -> str:
     """How the corrected search is called: transductive without a bank of other images."""
-    return f"{given.correct} ({'on the bank' if given.bank else 'transductive'})"
+    return f"{args.correct} ({'on the bank' if args.bank else 'transductive'})"

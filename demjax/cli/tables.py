@@ -42,21 +42,21 @@ def _finished_before(suite: Any, workdir: Path, outcome: Any) -> dict[str, list[
     """Rows that an earlier command finished on the same images and splits: `--only` adds to a table."""
     reports = outcome.reports
     data = _images(next(iter(reports.values()))) if reports else None
-    found: dict[str, list[dict[str, Any]]] = {}
+    finished: dict[str, list[dict[str, Any]]] = {}
     for name in (row.name for row in suite.rows if row.name not in reports | outcome.failed):
         try:
-            own = read_reports([str(workdir / name / "runs")])
+            reports_of_row = read_reports([str(workdir / name / "runs")])
         except UserError:
             continue  # never run, or not to its end
-        if data is None or _images(own) == data:
-            data = _images(own)
-            found[name] = own
-    return found
+        if data is None or _images(reports_of_row) == data:
+            data = _images(reports_of_row)
+            finished[name] = reports_of_row
+    return finished
 
 
 def _images(reports: list[dict[str, Any]]) -> tuple[str, str]:
-    told = reports[0]["provenance"]["fingerprints"]
-    return told["features"], told["splits"]
+    fingerprints = reports[0]["provenance"]["fingerprints"]
+    return fingerprints["features"], fingerprints["splits"]
 
 
 def _members(workdir: Path) -> list[Path]:
@@ -127,7 +127,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--workdir", default="runs/suite", help="of the suite (default runs/suite)")
     parser.add_argument("--seeds", type=int, default=5, help="of every trained row (default 5)")
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="ROW", help="some of the rows; the table keeps what else is done"
+        "--only", nargs="+", default=[], metavar="ROW", help="only these rows; the table keeps what else is done"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all rows")
     parser.add_argument("--published", action="store_true", help="the paper's numbers beside ours: same features only")
@@ -149,7 +149,7 @@ def _changes(settings: list[str]) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> int:
-    """0, or 1 for a mistake (told in one line) and for a suite with rows that failed."""
+    """0, or 1 for a mistake (one line) and for a suite with rows that failed."""
     try:
         return _answer(_arguments(argv))
     except UserError as mistake:
@@ -157,13 +157,13 @@ def main(argv: list[str]) -> int:
         return 1
 
 
-def _answer(given: argparse.Namespace) -> int:
-    if given.suite:
+def _answer(args: argparse.Namespace) -> int:
+    if args.suite:
         from demjax.train.sweep.results import publish
         from demjax.train.sweep.suite import run_suite
         from demjax.user_code import load_python
 
-        file, workdir = Path(given.suite), Path(given.workdir).expanduser()
+        file, workdir = Path(args.suite), Path(args.workdir).expanduser()
         module = load_python(file)
         if not hasattr(module, "get_suite"):
             raise UserError(f"{file} has no get_suite(): expected a suite, as configs/suites/cub.py")
@@ -172,14 +172,14 @@ def _answer(given: argparse.Namespace) -> int:
         def table(outcome: Any) -> str:
             before = _finished_before(suite, workdir, outcome)
             everything = outcome._replace(reports=before | outcome.reports)
-            return publish(suite, everything, workdir, published=given.published)
+            return publish(suite, everything, workdir, published=args.published)
 
-        changes, seeds = _changes(given.set), given.seeds
-        outcome = run_suite(suite, folder, workdir, changes=changes, seeds=seeds, only=given.only, each=table)
+        changes, seeds = _changes(args.set), args.seeds
+        outcome = run_suite(suite, folder, workdir, changes=changes, seeds=seeds, only=args.only, each=table)
         print(table(outcome))
         return 1 if outcome.failed else 0
-    elif given.workdirs:
-        print(over_seeds(read_reports(given.workdirs)))
+    elif args.workdirs:
+        print(over_seeds(read_reports(args.workdirs)))
     else:
         print(__doc__)
     return 0

@@ -97,14 +97,14 @@ def raise_in_all() -> Iterator[None]:
     except Exception as error:
         mistake = error
     if jax.process_count() > 1:
-        told = _messages(_line(mistake) if mistake else "")
-        bad = [i for i, message in enumerate(told) if message]
+        messages = _messages(_line(mistake) if mistake else "")
+        bad = [i for i, message in enumerate(messages) if message]
         if bad:
-            farewell()  # all end now, each of its own accord
+            farewell()  # all end now, each by itself
             if not is_first() and (mistake is None or isinstance(mistake, EXPECTED)):
-                raise ReportedElsewhere(told[bad[0]]) from mistake
+                raise ReportedElsewhere(messages[bad[0]]) from mistake
             if mistake is None:
-                raise UserError(f"process {bad[0]} of {len(told)}: {told[bad[0]]}")
+                raise UserError(f"process {bad[0]} of {len(messages)}: {messages[bad[0]]}")
     if mistake:
         raise mistake
 
@@ -132,11 +132,11 @@ def check_alike(what: str, mine: str) -> None:
     """Raises a UserError unless `mine` is the same in all processes."""
     if jax.process_count() == 1:
         return
-    told = _messages(mine)
+    messages = _messages(mine)
     with raise_in_all():
-        if other := next((i for i, message in enumerate(told) if message != told[0]), 0):
+        if other := next((i for i, message in enumerate(messages) if message != messages[0]), 0):
             raise UserError(
-                f"process {other} has other {what} than process 0 ({told[other]}, {told[0]}): start all alike"
+                f"process {other} has other {what} than process 0 ({messages[other]}, {messages[0]}): start all alike"
             )
 
 

@@ -37,7 +37,7 @@ FOUND = Address()
 
 
 def _keep_stdout() -> None:
-    """Gloo tells of every connection on standard output, which is for results: from now on only Python writes there."""
+    """Gloo logs every connection on standard output, which is for results: from now on only Python writes there."""
     if sys.__stdout__ is None or sys.stdout is not sys.__stdout__:
         return  # redirected by whoever called
     with contextlib.suppress(OSError, ValueError):
@@ -74,7 +74,7 @@ def join(how: str = "auto", address: Address = FOUND) -> str:
     """Joins the other processes; call it before anything touches a device. Returns the line that says how it went.
 
     Args:
-      how: `on`; `off`; `auto`: on where all of `address` is given, or a whole cluster environment is there: a TPU
+      how: `on`; `off`; `auto`: on where all of `address` is named, or a whole cluster environment is there: a TPU
         slice, a Slurm step or Open MPI of several tasks, an indexed Kubernetes job. Parts of one are no environment.
       address: all of it, or nothing.
 
@@ -82,14 +82,14 @@ def join(how: str = "auto", address: Address = FOUND) -> str:
       UserError: an address in parts; `on` without a cluster; processes that JAX cannot find each other; nobody came.
         It is never passed over: n processes that each train alone would all write the same results.
     """
-    given = [x is not None for x in address]
-    if any(given) and not all(given):
+    named = [x is not None for x in address]
+    if any(named) and not all(named):
         raise UserError("--coordinator_address, --num_processes and --process_id belong together: expected all or none")
-    if all(given):
+    if all(named):
         _check(address)
-    if how == "off" and any(given):
+    if how == "off" and any(named):
         raise UserError("--distributed=off with --coordinator_address: expected one or the other")
-    if how == "off" or (how == "auto" and not any(given) and not cluster(os.environ)):
+    if how == "off" or (how == "auto" and not any(named) and not cluster(os.environ)):
         return ""
     if address.process == 0:
         _check_port(address)
@@ -119,9 +119,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process_id", type=int, metavar="I", help="from 0")
 
 
-def join_flags(given: argparse.Namespace) -> str:
-    """`join`, as `add_flags` was told."""
-    return join(given.distributed, Address(given.coordinator_address, given.num_processes, given.process_id))
+def join_flags(args: argparse.Namespace) -> str:
+    """`join` with the flags of `add_flags`."""
+    return join(args.distributed, Address(args.coordinator_address, args.num_processes, args.process_id))
 
 
 def _check(address: Address) -> None:

@@ -48,8 +48,8 @@ def _evaluate(embedder: Embedder, options: Options) -> Result:
             "gzsl_calibrated/harmonic": point.harmonic,
             "gzsl_calibrated/penalty": penalty,
         }
-    some = np.unique(np.linspace(0, len(curve.gamma) - 1, CURVE_POINTS).astype(int))
-    points = {"unseen": curve.unseen[some].tolist(), "seen": curve.seen[some].tolist()}
+    shown = np.unique(np.linspace(0, len(curve.gamma) - 1, CURVE_POINTS).astype(int))
+    points = {"unseen": curve.unseen[shown].tolist(), "seen": curve.seen[shown].tolist()}
     return Result(result, {"curve": points})
 
 

@@ -1,4 +1,4 @@
-"""ZSL: test images of unseen classes, each given the nearest of the unseen classes.
+"""ZSL: test images of unseen classes, each assigned the nearest of the unseen classes.
 
     T1 = 1/|U| sum_{c in U} (images of c whose nearest unseen class is c) / (images of c)
 
@@ -58,8 +58,8 @@ def hits(embedder: Embedder, options: Options, candidates: np.ndarray, name: str
         return {}
     data = embedder.dataset
     truth = data.labels[data.splits["test_unseen"]]
-    found = embedder.ranks("test_unseen", truth[:, None], candidates, ties=options["ties"])
-    counts = metrics.hit_counts(found, truth, ks, len(data.classes))
+    ranks = embedder.ranks("test_unseen", truth[:, None], candidates, ties=options["ties"])
+    counts = metrics.hit_counts(ranks, truth, ks, len(data.classes))
     result: dict[str, float] = {}
     for average, suffix in (("micro", ""), ("per_class", "_per_class")):
         values = metrics.hit_at_k(counts, average)

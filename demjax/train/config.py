@@ -33,7 +33,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     The values are those selected for DEM on the validation classes of CUB (configs/cub.py has the command).
     """
     config = ConfigDict()
-    config.seed = 0  # of initialisation and batch order; data have their own
+    config.seed = 0  # of initialisation and batch order; data have another
     config.deterministic = False  # on GPUs: kernels that give the same bits every time, slower ones; elsewhere always
     config.profile = ""  # a folder for a trace of some calls: TensorBoard's profile plugin or ui.perfetto.dev show it
 
@@ -140,15 +140,15 @@ def spelled_out(config: ConfigDict) -> ConfigDict:
     Raises:
       UserError: a name that is the last of no key, or not of one only, of the optimiser and the task.
     """
-    given = config.population.to_dict()
-    pairs, seeds = given.pop("settings", ()), given.pop("seeds", 0)
-    if given and not seeds:
-        raise UserError(f"population has {', '.join(given)} and no seeds: expected seeds=N, 1 or more")
+    members = config.population.to_dict()
+    pairs, seeds = members.pop("settings", ()), members.pop("seeds", 0)
+    if members and not seeds:
+        raise UserError(f"population has {', '.join(members)} and no seeds: expected seeds=N, 1 or more")
     keys = [key for key in flatten(config) if key.startswith(("optimizer.", "task."))]
-    if given and not isinstance(pairs, tuple | list):
+    if members and not isinstance(pairs, tuple | list):
         as_grid("population.settings", pairs)
     names = {key.partition(".")[2]: key for key in keys}
-    for name, values in given.items():
+    for name, values in members.items():
         full = [key for key in keys if key.partition(".")[2] == name]
         if len(full) != 1:
             hint = f"write {' or '.join(full)} in population.settings" if full else did_you_mean(name, names)
@@ -204,7 +204,7 @@ def config_hash(config: ConfigDict) -> str:
 
 
 def check_config(config: ConfigDict) -> None:
-    """Refuses unknown keys and the values the engine reads itself; tasks and data check their own.
+    """Refuses unknown keys and the values the engine reads itself; tasks and data check theirs.
 
     Raises:
       UserError: names the key, what it holds and what it may hold.

@@ -105,8 +105,8 @@ class TaskEmbedder:
         for i, embedded in enumerate(distributed.share_blocks(math.ceil(len(ids) / size), block)):
             self.stop_point()
             of_class = label[i * size : (i + 1) * size]
-            some = jnp.asarray(embedded)[: len(of_class)]
-            total += jnp.zeros((n_classes, some.shape[1])).at[of_class].add(some)
+            block_rows = jnp.asarray(embedded)[: len(of_class)]
+            total += jnp.zeros((n_classes, block_rows.shape[1])).at[of_class].add(block_rows)
         return total / np.bincount(label, minlength=n_classes)[:, None].astype(np.float32)
 
     def _items(self, side: str, ids: np.ndarray) -> dict[str, Any]:
@@ -152,8 +152,8 @@ class TaskEmbedder:
         items = items if candidates is None else items[candidates]
 
         def find(block: jax.Array, part: slice) -> tuple[np.ndarray, np.ndarray]:
-            own = correction and _part_of(correction, part, candidates)
-            best = search.nearest(block, items, k, self._score, self._local, correction=own)
+            local = correction and _part_of(correction, part, candidates)
+            best = search.nearest(block, items, k, self._score, self._local, correction=local)
             return np.asarray(best.ids), np.asarray(best.scores)
 
         like = np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
@@ -188,7 +188,7 @@ class TaskEmbedder:
     def _fit(self, side: str, split: str, gallery: tuple[str, str]) -> Correction:
         """Fitted on the whole gallery with the images that are trained on as the bank: no answer knows another query.
 
-        All processes search together here; elsewhere each has queries of its own.
+        All processes search together here; elsewhere each searches other queries.
         """
         key = side, split, gallery
         if key not in self._fitted:

@@ -50,16 +50,16 @@ class Checkpoints:
         with distributed.raise_in_all():
             if distributed.is_first():
                 self.folder.mkdir(parents=True, exist_ok=True)
-        writes, own = distributed.is_first(), None
+        writes, alone = distributed.is_first(), None
         if jax.process_count() > 1:
             me = jax.process_index()
-            own = ocp.options.MultiprocessingOptions(me, active_processes={me}, barrier_sync_key_prefix=f"alone-{me}")
+            alone = ocp.options.MultiprocessingOptions(me, active_processes={me}, barrier_sync_key_prefix=f"alone-{me}")
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep if writes else None,
             cleanup_tmp_directories=writes,
             create=False,
             read_only=not writes,
-            multiprocessing_options=own or ocp.options.MultiprocessingOptions(),
+            multiprocessing_options=alone or ocp.options.MultiprocessingOptions(),
         )
         self._manager = ocp.CheckpointManager(self.folder.resolve(), options=options)
 
@@ -79,7 +79,7 @@ class Checkpoints:
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(host), meta=ocp.args.JsonSave(item | {"self": _digest_json(item)})
         )
-        with self._told_as_not_saved():
+        with self._as_not_saved():
             self._manager.wait_until_finished()
             self._manager.save(step, args=args, force=True)
 
@@ -89,7 +89,7 @@ class Checkpoints:
         Raises:
           NotSaved: something could not be written: here, or in the background since the last call.
         """
-        with distributed.raise_in_all(), self._told_as_not_saved():
+        with distributed.raise_in_all(), self._as_not_saved():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -98,16 +98,16 @@ class Checkpoints:
             self._manager.close()
 
     @contextlib.contextmanager
-    def _told_as_not_saved(self) -> Iterator[None]:
+    def _as_not_saved(self) -> Iterator[None]:
         """Orbax and TensorStore raise a dozen types when a write fails."""
         try:
             yield
         except Exception as error:
-            told = " ".join(str(error).split())
+            message = " ".join(str(error).split())
             for unfinished in self.folder.glob("*.orbax-checkpoint-tmp"):
                 shutil.rmtree(unfinished, ignore_errors=True)  # gives its space back
-            code = re.search(r"os_error_code='(\d+)'", told)
-            reason = os.strerror(int(code[1])) if code else told[:200]
+            code = re.search(r"os_error_code='(\d+)'", message)
+            reason = os.strerror(int(code[1])) if code else message[:200]
             raise NotSaved(f"a checkpoint in {self.folder} could not be written ({reason})") from error
 
     def restore(
@@ -119,7 +119,7 @@ class Checkpoints:
           like: a tree of arrays of the shapes expected; its shardings are today's.
           expected: what the notes of the step must say (`check_same`), looked at before any array is: data of
             another shape are a mistake of the person, not damage.
-          warn: told, in one line each, of the steps that do not verify.
+          warn: receives a line about each step that does not verify.
           move: moves those to `damaged/` beside the checkpoints, so that the resumed run can write them again.
 
         Raises:
@@ -166,8 +166,8 @@ class Checkpoints:
     def _verified_state(self, step: int, abstract: Any, digests: Mapping[str, str]) -> Any:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         state = self._manager.restore(step, args=args).state
-        found = leaf_digests(state)
-        wrong = sorted(k for k in found.keys() | digests.keys() if found.get(k) != digests.get(k))
+        actual = leaf_digests(state)
+        wrong = sorted(k for k in actual.keys() | digests.keys() if actual.get(k) != digests.get(k))
         if wrong:
             raise ValueError(f"SHA-256 of {wrong[0]} differs from the one written")
         return state
@@ -190,22 +190,22 @@ MACHINE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, er
 
 def _is_the_machine(error: Exception) -> bool:
     code = getattr(error, "errno", None)
-    told = re.search(r"os_error_code='(\d+)'", str(error))
-    return code in MACHINE or bool(told and int(told[1]) in MACHINE) or "RESOURCE_EXHAUSTED" in str(error)
+    in_text = re.search(r"os_error_code='(\d+)'", str(error))
+    return code in MACHINE or bool(in_text and int(in_text[1]) in MACHINE) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _tried(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
     """What was read, or why it could not be: a reason in one process is one in all."""
-    found, reason = None, ""
+    value, reason = None, ""
     try:
-        found = read(*arguments)
+        value = read(*arguments)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # damaged bytes raise whatever they happen to hit in Orbax and below
         if _is_the_machine(error):
             raise
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-    return found, reason or "for another process" * any(distributed.any_of(bool(reason)))
+    return value, reason or "for another process" * any(distributed.any_of(bool(reason)))
 
 
 def leaf_digests(tree: Any) -> dict[str, str]:

@@ -153,10 +153,10 @@ def _report(
             lost.append(f"seed {member.seed} {member.setting or ''}".strip())
             continue
         report = _report_of(population, i, variables, tuned[i] if tuned else None, seconds, started)
-        own = folder / MEMBERS / f"{i:03d}"
-        own.mkdir(parents=True, exist_ok=True)
-        write_json(own / "config.json", report["config"])
-        write_json(own / "report.json", report)
+        place = folder / MEMBERS / f"{i:03d}"
+        place.mkdir(parents=True, exist_ok=True)
+        write_json(place / "config.json", report["config"])
+        write_json(place / "report.json", report)
         reports.append(report)
         shown = table(report, population.experiment.task.protocols)
         say(f"member {i + 1}/{len(population.members)}, seed {member.seed} {member.setting or ''}\n{shown}")

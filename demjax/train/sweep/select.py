@@ -86,13 +86,13 @@ def _try(config: ConfigDict, setting: dict[str, Any], folder: Path, say, cache: 
     """All runs of a setting, and how good it is; a setting that diverges has lost."""
     objective, curves = config.select.objective, []
     for fold, seed in itertools.product(FOLDS[: config.select.folds], range(config.select.seeds)):
-        own = folder.with_name(f"{folder.name}-seed{seed}{fold.removeprefix('val')}")
+        run_folder = folder.with_name(f"{folder.name}-seed{seed}{fold.removeprefix('val')}")
         try:
-            train_and_evaluate(_on_validation(config, setting, seed, fold), own, say=loud_only(say), cache=cache)
+            train_and_evaluate(_on_validation(config, setting, seed, fold), run_folder, say=loud_only(say), cache=cache)
         except TrainingDiverged as lost:
             say(f"  {lost}")
             return {"setting": setting, "epochs": 0, "value": None, "curve": []}
-        curves.append(_curve(own, objective))
+        curves.append(_curve(run_folder, objective))
     curve = np.mean(curves, axis=0)
     epochs = _best_epoch(curve, setting.get("optimizer.schedule", config.optimizer.schedule))
     value = float(curve[epochs - 1])
