@@ -20,6 +20,19 @@ def duration(seconds: int | float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
 
 
+def readable_bytes(n: int | float) -> str:
+    """A number of bytes with its unit, three digits.
+
+    >>> readable_bytes(96_600_000), readable_bytes(58e9)
+    ('92.1 MiB', '54 GiB')
+    """
+    for unit in ("KiB", "MiB"):
+        n /= 1024
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+    return f"{n / 1024:.3g} GiB"
+
+
 class ProgressLine:
     """`label 42 % | 3.1 s | eta 4.2 s`, rewritten in place on a terminal; before QUIET_SECONDS it says nothing.
 

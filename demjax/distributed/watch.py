@@ -108,7 +108,7 @@ def _accepted(listener: socket.socket, n: int, token: str) -> dict[int, socket.s
 
 
 def _listen(peer: int, n: int, line: socket.socket) -> None:
-    """Ends this process when the other does, unless it says farewell first; process 0 names the lost one to the others."""
+    """Ends this process when the other does without a farewell; process 0 names the lost one to the others."""
     heard = b""
     with contextlib.suppress(OSError):
         heard = line.recv(16)

@@ -22,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from demjax.checks import UserError, choose
 from demjax.data import Indexed, Rows
 from demjax.mesh import DATA_AXIS, replicate
+from demjax.progress import readable_bytes
 from demjax.train.engine.memory import device_bytes
 
 CHUNK_BYTES = 2**28
@@ -238,15 +239,3 @@ def take_shared(rows: Mapping[str, Any], ids: jax.Array) -> dict[str, Any]:
 
     local = jax.lax.dynamic_slice_in_dim(ids, device * n, n)
     return {"row": local} | {name: pick(x) for name, x in rows.items()}
-
-
-def readable_bytes(n: int | float) -> str:
-    """
-    >>> readable_bytes(96_600_000), readable_bytes(58e9)
-    ('92.1 MiB', '54 GiB')
-    """
-    for unit in ("KiB", "MiB"):
-        n /= 1024
-        if n < 1000:
-            return f"{n:.3g} {unit}"
-    return f"{n / 1024:.3g} GiB"
