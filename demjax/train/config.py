@@ -71,6 +71,15 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.train.checkpoint_minutes = 0.0  # also after so many; 0: off
     config.train.keep_checkpoints = 3
 
+    _add_optimizer(config)
+    _add_evaluation(config)
+    _add_searches(config)
+    config.log = ConfigDict()
+    config.log.tensorboard = True  # where tensorboardX is installed
+    return config
+
+
+def _add_optimizer(config: ConfigDict) -> None:
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # adam | adamw | sgd | rmsprop
     config.optimizer.learning_rate = 3e-3
@@ -82,6 +91,8 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.optimizer.weight_decay = 0.0  # L2: added to the gradient; with adamw taken off the weights
     config.optimizer.clip_norm = 0.0  # of the whole gradient; 0: off
 
+
+def _add_evaluation(config: ConfigDict) -> None:
     config.evaluate = ConfigDict()
     config.evaluate.every = 0  # epochs between evaluations on the way; 0: at the end only
     config.evaluate.query_batch = 4096  # images embedded at once
@@ -92,6 +103,8 @@ def default_config(task: str = "dem") -> ConfigDict:
     # hit@k: lowest_id | pessimistic; captions = (1, 5): T1 with so many random captions of each class
     config.evaluate.update(default_options())
 
+
+def _add_searches(config: ConfigDict) -> None:
     config.select = ConfigDict()  # --mode=select: which settings do best on validation classes
     config.select.grid = (  # all combinations
         ("task.l2", (0.02, 0.1, 0.3)),
@@ -107,10 +120,6 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.population.seeds = 0  # 0: off, a single run with config.seed
     config.population.settings = ()  # ((key, (value, ...)), ...): optimizer.learning_rate and numbers of the loss
     # or, in a config file, by their last names: config.population = dict(seeds=5, learning_rate=(1e-3, 3e-3))
-
-    config.log = ConfigDict()
-    config.log.tensorboard = True  # where tensorboardX is installed
-    return config
 
 
 def as_grid(what: str, pairs: Any) -> dict[str, tuple]:
