@@ -40,6 +40,12 @@ BILSTM = "bilstm"
 READERS = {BILSTM: None} | {name: e for name, e in ENCODERS.items() if e.reads != VECTORS}
 
 
+def _check(l2: int | float, score: str, semantics_scale: str) -> None:
+    in_range("task.l2", l2, 0)
+    choose("task.score", score, dict.fromkeys(SCORES))
+    choose("task.semantics_scale", semantics_scale, SEMANTICS_SCALES)
+
+
 def dem_text(
     spec: Spec,
     *,
@@ -75,19 +81,16 @@ def dem_text(
     Raises:
       UserError: a data set without descriptions; a setting out of range or unknown.
     """
-    in_range("task.l2", l2, 0)
-    choose("task.score", score, dict.fromkeys(SCORES))
-    choose("task.semantics_scale", semantics_scale, SEMANTICS_SCALES)
+    _check(l2, score, semantics_scale)
     reader = _reader(spec, encoder, fused)
     sizes, layers = dict(embedding=embedding, units=units, hidden=hidden), dict(cell=cell, forget_bias=forget_bias)
     init, f = _network(spec, reader, encoder, width, sizes, layers, fused)
 
     def constants(dataset: ClassSet):
-        beside = {"semantics": dataset.class_vectors(semantics_scale), "l2": np.float32(l2)}
-        return training_constants(dataset, reader, dataset.splits["trainval"]) | beside
+        captions = training_constants(dataset, reader, dataset.splits["trainval"])
+        return captions | {"semantics": dataset.class_vectors(semantics_scale), "l2": np.float32(l2)}
 
     def embed_sentences(variables, items):
-        """f of each sentence; the attributes beside it are those of its class."""
         beside = (scaled_vectors(items["semantics"], semantics_scale, spec.parts),) if fused else ()
         return f(variables.params, items["sentences"], *beside)
 

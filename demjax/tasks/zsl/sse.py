@@ -27,6 +27,12 @@ from demjax.tasks.zsl.trained import seen, trained, truth
 SIMPLEX_STEPS = 500
 
 
+def _start(spec: Spec, key: jax.Array) -> dict[str, jax.Array]:
+    """Weights near -1; offsets 0 from the class means."""
+    noise = 0.01 * jax.random.normal(key, (spec.n_features,), jnp.float32)
+    return {"weights": noise - 1.0, "offsets": jnp.zeros((spec.n_seen, spec.n_features), jnp.float32)}
+
+
 def sse(
     spec: Spec,
     *,
@@ -49,10 +55,6 @@ def sse(
     """
     in_range("task.gamma", gamma, 0)
     in_range("task.margin", margin, 0, open_low=True)
-
-    def init(key):
-        noise = 0.01 * jax.random.normal(key, (spec.n_features,), jnp.float32)
-        return {"weights": noise - 1.0, "offsets": jnp.zeros((spec.n_seen, spec.n_features), jnp.float32)}
 
     def pi(variables, x):
         """w . max(0, x - v_r) [q, s]: one seen class after the other, never [q, s, d]."""
@@ -82,7 +84,7 @@ def sse(
         semantics_scale,
         score=Score("dot"),
         summary="both",
-        init=init,
+        init=lambda key: _start(spec, key),
         each=each,
         image=pi,
         classes=psi,
