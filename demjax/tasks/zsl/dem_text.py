@@ -68,13 +68,11 @@ def dem_text(
       encoder: `bilstm`, or an encoder of sentences by name (models/text.py), of `width` times the published width;
         the settings from `embedding` to `fused` are those of `bilstm`.
       width: factor on the inner layers of such an encoder, > 0.
-      embedding: width of the word vectors, >= 1.
-      units: of the LSTM, in each direction, >= 1.
+      embedding, units: width of the word vectors, and units of the LSTM in each direction; >= 1.
       hidden: units of the layer that joins both directions, >= 1; the paper has 700 alone and 900 fused.
       cell: activation of the LSTM, `relu` as in the paper, or `tanh`.
       forget_bias: of the forget gate, -10 to 10; 5 lets a sentence of 30 words through from the start.
-      fused: whether the class table stands beside the sentence.
-      semantics_scale: of the class table: `none`, `unit` or `sqrt`.
+      fused: whether the class vectors, scaled by `semantics_scale` (`none`, `unit`, `sqrt`), stand beside the sentence.
       l2: lambda, >= 0.
       score: `cosine` or `euclidean`.
 
