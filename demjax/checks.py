@@ -14,7 +14,7 @@ class UserError(ValueError):
 
 
 class ReportedElsewhere(UserError):
-    """A mistake that ends all processes of a program and that another one, process 0, reports."""
+    """A mistake that ends all processes of a program and that process 0 prints."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -47,7 +47,7 @@ class ProgressLine:
         self._next = self._start + QUIET_SECONDS
 
     def __call__(self, done: int, total: int) -> None:
-        """Tells that `done` of `total` equal parts are ready."""
+        """Shows that `done` of `total` equal parts are ready."""
         now = time.monotonic()
         if now < self._next:
             return

@@ -1,4 +1,4 @@
-"""What several processes say to each other: flags, shares of work, mistakes. All must call these, in one order."""
+"""Exchange between processes: flags, shares of work, errors. All must call these functions, in the same order."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ MESSAGE_BYTES = 2000  # at least
 
 
 def is_first() -> bool:
-    """Whether this process writes and speaks for all."""
+    """Whether this is process 0, which writes files and prints."""
     return jax.process_index() == 0
 
 
@@ -85,7 +85,7 @@ def smallest(value: int) -> int:
 
 @contextlib.contextmanager
 def raise_in_all() -> Iterator[None]:
-    """What a process does alone: its mistake is that of all, so that nobody waits for it. No collectives inside.
+    """Around what one process does alone: an error in it ends all processes, so that none waits. No collectives inside.
 
     Raises:
       UserError: here or, `ReportedElsewhere`, in another process.
@@ -97,14 +97,14 @@ def raise_in_all() -> Iterator[None]:
     except Exception as error:
         mistake = error
     if jax.process_count() > 1:
-        messages = _messages(_line(mistake) if mistake else "")
-        bad = [i for i, message in enumerate(messages) if message]
+        mistakes = _messages(_line(mistake) if mistake else "")
+        bad = [i for i, message in enumerate(mistakes) if message]
         if bad:
             farewell()  # all end now, each by itself
             if not is_first() and (mistake is None or isinstance(mistake, EXPECTED)):
-                raise ReportedElsewhere(messages[bad[0]]) from mistake
+                raise ReportedElsewhere(mistakes[bad[0]]) from mistake
             if mistake is None:
-                raise UserError(f"process {bad[0]} of {len(messages)}: {messages[bad[0]]}")
+                raise UserError(f"process {bad[0]} of {len(mistakes)}: {mistakes[bad[0]]}")
     if mistake:
         raise mistake
 
@@ -118,7 +118,7 @@ def _line(error: Exception) -> str:
 
 
 def _messages(mine: str) -> list[str]:
-    """What each process has to say."""
+    """The message of each process."""
     line = mine.encode()
     longest = int(multihost_utils.process_allgather(np.int32(len(line))).max())
     size = MESSAGE_BYTES
@@ -132,12 +132,11 @@ def check_alike(what: str, mine: str) -> None:
     """Raises a UserError unless `mine` is the same in all processes."""
     if jax.process_count() == 1:
         return
-    messages = _messages(mine)
+    values = _messages(mine)
     with raise_in_all():
-        if other := next((i for i, message in enumerate(messages) if message != messages[0]), 0):
-            raise UserError(
-                f"process {other} has other {what} than process 0 ({messages[other]}, {messages[0]}): start all alike"
-            )
+        if other := next((i for i, value in enumerate(values) if value != values[0]), 0):
+            differing = f"{values[other]}, {values[0]}"
+            raise UserError(f"process {other} has other {what} than process 0 ({differing}): start all alike")
 
 
 def from_first(mine: str) -> str:

@@ -82,14 +82,14 @@ def join(how: str = "auto", address: Address = FOUND) -> str:
       UserError: an address in parts; `on` without a cluster; processes that JAX cannot find each other; nobody came.
         It is never passed over: n processes that each train alone would all write the same results.
     """
-    named = [x is not None for x in address]
-    if any(named) and not all(named):
+    has = [x is not None for x in address]
+    if any(has) and not all(has):
         raise UserError("--coordinator_address, --num_processes and --process_id belong together: expected all or none")
-    if all(named):
+    if all(has):
         _check(address)
-    if how == "off" and any(named):
+    if how == "off" and any(has):
         raise UserError("--distributed=off with --coordinator_address: expected one or the other")
-    if how == "off" or (how == "auto" and not any(named) and not cluster(os.environ)):
+    if how == "off" or (how == "auto" and not any(has) and not cluster(os.environ)):
         return ""
     if address.process == 0:
         _check_port(address)
@@ -119,9 +119,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process_id", type=int, metavar="I", help="from 0")
 
 
-def join_flags(args: argparse.Namespace) -> str:
-    """`join` with the flags of `add_flags`."""
-    return join(args.distributed, Address(args.coordinator_address, args.num_processes, args.process_id))
+def join_flags(flags: argparse.Namespace) -> str:
+    """`join` by the values of the flags of `add_flags`."""
+    return join(flags.distributed, Address(flags.coordinator_address, flags.num_processes, flags.process_id))
 
 
 def _check(address: Address) -> None:

@@ -42,8 +42,8 @@ def watch(process: int, n: int, from_first: Callable[[str], str], coordinator: s
         _lines.update(_greeted(host, port, token, process))
         missing = [] if _lines else [0]
     if missing:
-        listed = ", ".join(map(str, missing[:8])) + (" ..." if len(missing) > 8 else "")
-        print(f"demjax: process {process} cannot watch {listed}: JAX's heartbeat notices who is gone", file=sys.stderr)
+        peers = ", ".join(map(str, missing[:8])) + (" ..." if len(missing) > 8 else "")
+        print(f"demjax: process {process} cannot watch {peers}: JAX's heartbeat notices who is gone", file=sys.stderr)
     for peer, line in _lines.items():
         threading.Thread(target=_listen, args=(peer, n, line), daemon=True).start()
 
@@ -118,6 +118,6 @@ def _listen(peer: int, n: int, line: socket.socket) -> None:
     for other in _lines.values():
         with contextlib.suppress(OSError):
             other.sendall(str(gone).encode())
-    message = f"demjax: error: process {gone} of {n} has gone; what was saved is intact: start the same command again"
-    print(message, file=sys.stderr, flush=True)
+    error = f"demjax: error: process {gone} of {n} has gone; what was saved is intact: start the same command again"
+    print(error, file=sys.stderr, flush=True)
     os._exit(GONE)  # the main thread may hang in a collective for ever

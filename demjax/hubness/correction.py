@@ -4,10 +4,8 @@ A correction is a pure function on a tile of scores and the statistics of its ro
 applies it block by block and sharded. Scores: greater is nearer. They are the cosine similarity s, or, for the
 distance family, s = -d with d the Euclidean distance. Statistics of the distance family are of d, so >= 0.
 
-Rectangular: a statistic of a gallery item is over the bank -> that item, of a query over that query -> the gallery;
-never over gallery -> gallery. The bank decides what may be claimed: seen training images or held-out images are
-inductive; the unlabelled test queries are transductive: a separate row of a table. What a query gets from its scores
-against the gallery (r_T of CSLS, radii, moments) knows no other query and is inductive. `methods.py` lists it.
+Rectangular: a statistic of a gallery item is over the bank -> that item, of a query over that query -> the gallery
+(r_T of CSLS, radii, moments); never over gallery -> gallery. `methods.py` says when a result is inductive.
 
 For a fixed query CSLS, NNN, the inverted softmax and DisSim-Local rank by s (d^2) plus one bias per gallery item:
 the bias folds into one more dimension of the vectors, (x, 1) . (y, bias), and any index applies it for free. NICDM

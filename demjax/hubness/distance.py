@@ -20,12 +20,8 @@ def local_scaling(query_radius: PerQuery, gallery_radius: PerItem) -> Correction
 
     Reference: Zelnik-Manor & Perona 2004; for hubs Schnitzer, Flexer, Schedl & Widmer 2012.
     """
-    return Correction(
-        _local_scaling,
-        (positive("query_radius", query_radius),),
-        (positive("gallery_radius", gallery_radius),),
-        "euclidean",
-    )
+    x, y = positive("query_radius", query_radius), positive("gallery_radius", gallery_radius)
+    return Correction(_local_scaling, (x,), (y,), "euclidean")
 
 
 def _local_scaling(scores: Tile, query: tuple, gallery: tuple) -> Tile:
@@ -40,9 +36,8 @@ def nicdm(query_mean: PerQuery, gallery_mean: PerItem) -> Correction:
 
     Reference: Jégou, Harzallah & Schmid 2007; non-iterative Schnitzer, Flexer, Schedl & Widmer 2012.
     """
-    return Correction(
-        _nicdm, (positive("query_mean", query_mean),), (positive("gallery_mean", gallery_mean),), "euclidean"
-    )
+    x, y = positive("query_mean", query_mean), positive("gallery_mean", gallery_mean)
+    return Correction(_nicdm, (x,), (y,), "euclidean")
 
 
 def _nicdm(scores: Tile, query: tuple, gallery: tuple) -> Tile:
@@ -63,17 +58,12 @@ def mutual_proximity_gaussian(
       query_mean, query_std: mean and std (ddof 0) of each query's distances to the gallery.
       gallery_mean, gallery_std: mean and std of each item's distances to the bank.
 
-    Raises:
-      UserError: a value is not finite or < 0, or a mean has no std.
+    UserError unless all are finite and >= 0, with a std for each mean.
 
     Reference: Schnitzer, Flexer, Schedl & Widmer 2012.
     """
-    return Correction(
-        _mp_gaussian,
-        _moments("query", query_mean, query_std),
-        _moments("gallery", gallery_mean, gallery_std),
-        "euclidean",
-    )
+    x, y = _moments("query", query_mean, query_std), _moments("gallery", gallery_mean, gallery_std)
+    return Correction(_mp_gaussian, x, y, "euclidean")
 
 
 def _moments(side: str, mean, std) -> tuple[np.ndarray, np.ndarray]:
@@ -100,8 +90,7 @@ def mutual_proximity_empirical(
     Args:
       query_bank, gallery_bank: scores (the kind of s: -d) of each query, and of each item, to the same references.
 
-    Raises:
-      UserError: a score is not finite, or the two have not the same references.
+    UserError unless all are finite and both have the same references.
 
     Reference: Schnitzer, Flexer, Schedl & Widmer 2012.
     """
@@ -116,7 +105,7 @@ def _mp_empirical(scores: Tile, query: tuple, gallery: tuple) -> Tile:
 
     def count(farther, reference):
         s_x, s_y = reference
-        return farther + (jnp.maximum(s_x[:, None], s_y[None, :]) < scores), None
+        return farther + (jnp.maximum(s_x[:, None], s_y[None, :]) < scores).astype(jnp.int32), None
 
     farther, _ = jax.lax.scan(count, jnp.zeros_like(scores, jnp.int32), (x.T, y.T), unroll=8)
     return farther.astype(scores.dtype) / x.shape[1]

@@ -1,8 +1,4 @@
-"""Hubness reduction: fits a correction on a bank of queries by searching, so that the next search is corrected.
-
-The bank decides what a result may be called. Seen training images (or held-out validation images) as the bank:
-inductive, allowed everywhere. The test queries themselves: transductive: a separate, labelled row of a table.
-"""
+"""Hubness reduction: fits a correction on a bank of queries by searching, so that the next search is corrected."""
 
 from collections.abc import Callable
 
@@ -53,9 +49,6 @@ def fit(
       exclude_self: queries are the gallery, and no row counts itself.
       mesh, progress: as for `nearest`.
       precision: of these neighbours: `certified` where their distances are lost in float32 (tight clusters).
-
-    Raises:
-      UserError: an unknown method, numbers out of range, sides that do not fit, or a score that the method is not for.
     """
     known = choose("correction", method, CORRECTIONS)
     k = NEIGHBOURS.get(method, 10) if k is None else k
@@ -84,22 +77,17 @@ def _check_score(method: str, score: AnyScore) -> None:
     """Raises a UserError unless the method is for scores of that kind."""
     if isinstance(score, Pair):
         if method not in PAIRS:
-            raise UserError(
-                f"{method} is for {' or '.join(CORRECTIONS[method].scores)} scores, not for a Pair: expected "
-                f"{' or '.join(PAIRS)}"
-            )
+            kinds, pairs = " or ".join(CORRECTIONS[method].scores), " or ".join(PAIRS)
+            raise UserError(f"{method} is for {kinds} scores, not for a Pair: expected {pairs}")
         return
-    kind = score.kind if isinstance(score, Score) else score
-    choose("score", kind, {s: s for s in CORRECTIONS[method].scores})
+    choose("score", score.kind if isinstance(score, Score) else score, dict.fromkeys(CORRECTIONS[method].scores))
 
 
 def _check_several(method: str, queries: Rows, exclude_self: bool) -> None:
     """Raises a UserError unless the method is for several vectors per query."""
     if method not in SEVERAL:
-        raise UserError(
-            f"queries {tuple(queries.shape)}: {method} is for one vector per query, expected [q, d]; for several: "
-            f"{', '.join(SEVERAL)}"
-        )
+        expected = f"expected [q, d]; for several: {', '.join(SEVERAL)}"
+        raise UserError(f"queries {tuple(queries.shape)}: {method} is for one vector per query, {expected}")
     if exclude_self:
         raise UserError(f"exclude_self with queries {tuple(queries.shape)}: they are no gallery, expected [q, d]")
 
@@ -116,43 +104,15 @@ def _means(neighbours: Neighbours) -> np.ndarray:
     return np.asarray(neighbours.scores).mean(axis=1)
 
 
-def _csls(s: Setting) -> Correction:
-    return similarity.csls(_means(s.to_gallery(s.k)), _means(s.to_bank(s.k)))
-
-
-def _nnn(s: Setting) -> Correction:
-    return similarity.nnn(_means(s.to_bank(s.k)), len(s.queries), s.alpha)
-
-
-def _isf(s: Setting) -> Correction:
-    return similarity.inverted_softmax(s.bank_log_sum(), len(s.queries), s.beta)
+def _farthest(neighbours: Neighbours) -> np.ndarray:
+    """Distances of the k-th neighbours."""
+    return -np.asarray(neighbours.scores)[:, -1]
 
 
 def _dynamic_isf(s: Setting) -> Correction:
     activated = np.asarray(k_occurrence(s.from_bank(s.k).ids, len(s.gallery))) > 0
-    return similarity.dynamic_inverted_softmax(
-        s.bank_log_sum(), s.beta, activated, np.asarray(s.to_gallery(1).ids)[:, 0]
-    )
-
-
-def _local_scaling(s: Setting) -> Correction:
-    return distance.local_scaling(*(-np.asarray(f(s.k).scores)[:, -1] for f in (s.to_gallery, s.to_bank)))
-
-
-def _nicdm(s: Setting) -> Correction:
-    return distance.nicdm(*(-_means(f(s.k)) for f in (s.to_gallery, s.to_bank)))
-
-
-def _mp_gaussian(s: Setting) -> Correction:
-    return distance.mutual_proximity_gaussian(*s.gallery_moments(), *s.bank_moments())
-
-
-def _mp_empirical(s: Setting) -> Correction:
-    return distance.mutual_proximity_empirical(s.bank_scores(s.queries), s.bank_scores(s.gallery))
-
-
-def _gc(s: Setting) -> Correction:
-    return similarity.globally_corrected(s.bank_scores(s.gallery))
+    top1 = np.asarray(s.to_gallery(1).ids)[:, 0]
+    return similarity.dynamic_inverted_softmax(s.bank_log_sum(), s.beta, activated, top1)
 
 
 def _dsl(s: Setting) -> Correction:
@@ -175,14 +135,14 @@ SEVERAL = ("csls", "nnn", "isf", "dynamic_isf", "gc", "local_scaling", "nicdm", 
 PAIRS = ("csls", "nnn", "isf", "dynamic_isf")  # no distances, and no ranks that a score of any size would outweigh
 NEIGHBOURS = {"nnn": 128, "dynamic_isf": 1, "local_scaling": 5, "nicdm": 5, "dsl": 5}
 FIT: dict[str, Callable[[Setting], Correction]] = {
-    "csls": _csls,
-    "nnn": _nnn,
-    "isf": _isf,
+    "csls": lambda s: similarity.csls(_means(s.to_gallery(s.k)), _means(s.to_bank(s.k))),
+    "nnn": lambda s: similarity.nnn(_means(s.to_bank(s.k)), len(s.queries), s.alpha),
+    "isf": lambda s: similarity.inverted_softmax(s.bank_log_sum(), len(s.queries), s.beta),
     "dynamic_isf": _dynamic_isf,
-    "local_scaling": _local_scaling,
-    "nicdm": _nicdm,
-    "mp_gaussian": _mp_gaussian,
-    "mp_empirical": _mp_empirical,
-    "gc": _gc,
+    "local_scaling": lambda s: distance.local_scaling(_farthest(s.to_gallery(s.k)), _farthest(s.to_bank(s.k))),
+    "nicdm": lambda s: distance.nicdm(-_means(s.to_gallery(s.k)), -_means(s.to_bank(s.k))),
+    "mp_gaussian": lambda s: distance.mutual_proximity_gaussian(*s.gallery_moments(), *s.bank_moments()),
+    "mp_empirical": lambda s: distance.mutual_proximity_empirical(s.bank_scores(s.queries), s.bank_scores(s.gallery)),
+    "gc": lambda s: similarity.globally_corrected(s.bank_scores(s.gallery)),
     "dsl": _dsl,
 }

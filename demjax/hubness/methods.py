@@ -15,19 +15,12 @@ BOTH = (
 
 @dataclass(frozen=True)
 class Method:
-    """What a user must know to choose a correction.
+    """What a user must know to choose a correction."""
 
-    Attributes:
-      name: the published name.
-      scores: `cosine`, `euclidean`, `dot`: scores of searches it corrects; the published one first.
-      equation: what it computes of s (cosine or inner product) or d (distance); greater is nearer.
-      bank: what the bank is for, and when a result is transductive.
-    """
-
-    name: str
-    scores: tuple[str, ...]
-    equation: str
-    bank: str
+    name: str  # the published one
+    scores: tuple[str, ...]  # `cosine`, `euclidean`, `dot`: of searches it corrects; the published one first
+    equation: str  # what it computes of s (cosine or inner product) or d (distance); greater is nearer
+    bank: str  # what the bank is for, and when a result is transductive
 
 
 COSINE, DISTANCE = ("cosine",), ("euclidean",)

@@ -1,4 +1,4 @@
-"""How unevenly a gallery is found, to look at: the histogram of N_k with the largest hubs named."""
+"""How unevenly queries hit a gallery, as a picture: the histogram of N_k with the largest hubs named."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +11,8 @@ NAMED = 8
 def draw(counts: Mapping[str, np.ndarray], k: int, names: Sequence[str], skewness: Mapping[str, float]) -> Any:
     """The matplotlib figure: one histogram of N_k [g] for each search in `counts` (raw, corrected ...), on one scale.
 
-    Bars stand for gallery items by N_k; the number of items is on a logarithmic scale, because the hubs, which one
-    wants to see, are few. Below each histogram stand its largest hubs.
+    Bars stand for gallery items by N_k; the number of items is on a logarithmic scale, because hubs are few. Below
+    each histogram stand its largest hubs.
     """
     from matplotlib.figure import Figure
 
@@ -24,9 +24,8 @@ def draw(counts: Mapping[str, np.ndarray], k: int, names: Sequence[str], skewnes
     for axes, (label, n) in zip(panels, counts.items(), strict=True):
         axes.hist(n, bins=edges, color="tab:orange", log=True)
         axes.axvline(n.mean(), color="black", linewidth=1)
-        told = skewness[label]
-        shown = "undefined" if not np.isfinite(told) else f"{told:.2f}"
-        axes.set_title(f"{label}: N_{k} skewness {shown}, {np.mean(n == 0):.0%} found by nobody", fontsize=10)
+        skew = f"{skewness[label]:.2f}" if np.isfinite(skewness[label]) else "undefined"
+        axes.set_title(f"{label}: N_{k} skewness {skew}, {np.mean(n == 0):.0%} found by nobody", fontsize=10)
         axes.set_ylabel("gallery items")
         axes.text(0.99, 0.95, _hubs(n, names), transform=axes.transAxes, ha="right", va="top", fontsize=8)
     panels[-1].set_xlabel(f"N_{k}: queries that have the item among their {k} nearest (line: mean)")
@@ -38,5 +37,5 @@ def _hubs(counts: np.ndarray, names: Sequence[str]) -> str:
 
 
 def largest(counts: np.ndarray, most: int = NAMED) -> list[int]:
-    """The items found most often, the lower id first among equals."""
+    """The items of the greatest N_k, the lower id first among equals."""
     return np.argsort(-counts, kind="stable")[:most].tolist()

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -11,8 +10,7 @@ from demjax import search
 from demjax.checks import UserError
 from demjax.search.exchange import exchanged
 from demjax.search.score import AnyScore, Pair, Score, described
-
-Rows = np.ndarray | jax.Array
+from demjax.search.tiles import Rows
 
 
 @dataclass(frozen=True)
@@ -82,12 +80,8 @@ class Setting:
 
     def bank_log_sum(self) -> np.ndarray:
         """log sum exp(beta s) of each gallery item over the bank."""
-        one_set = self.bank_is_gallery
-        return search.log_sum_exp(
-            *(self.gallery, self.bank, self.beta, self.to_queries, self.mesh),
-            exclude_self=one_set,
-            progress=self.progress,
-        )
+        sides = self.gallery, self.bank, self.beta, self.to_queries, self.mesh
+        return search.log_sum_exp(*sides, exclude_self=self.bank_is_gallery, progress=self.progress)
 
     def bank_scores(self, rows: Rows) -> np.ndarray:
         """Every score with the bank, of gallery items or of queries of one vector."""

@@ -101,11 +101,7 @@ def globally_corrected(gallery_bank: Float[Array | np.ndarray, "g r"]) -> Correc
     float32 carries the cosine only to the spacing at the rank: 6e-5 at rank 1000, 0.004 at 60,000. As the cosine
     ranges over 2, it may outweigh one rank.
 
-    Args:
-      gallery_bank: cosines of each item to the r queries of the bank, in any order.
-
-    Raises:
-      UserError: a cosine is not finite.
+    `gallery_bank`: cosines of each item to the r queries of the bank, in any order. UserError unless all are finite.
 
     Reference: Dinu, Lazaridou & Baroni 2015.
     """

@@ -180,10 +180,9 @@ def _histogram(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _checked_total(values: np.ndarray, times: np.ndarray, k: int, n_queries: int) -> int:
     total = int(np.sum(values * times))
     if total != k * n_queries:
+        cause = "self-hits kept or dropped by hand, a block of queries missing or counted twice, or another k?"
         if total == (k + 1) * n_queries:
             cause = "every list has k + 1: drop self-hits with k_occurrence(..., exclude_self=True)"
-        else:
-            cause = "self-hits kept or dropped by hand, a block of queries missing or counted twice, or another k?"
         raise UserError(f"counts sum to {total}: expected k * n_queries = {k} * {n_queries} = {k * n_queries}; {cause}")
     return total
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Float, Integer
 
 from demjax.checks import UserError, choose, in_range
-from demjax.metrics.inputs import check_ks, kept_rows, namespace, refuse_foreign_ids, refuse_nan, refuse_rows
+from demjax.metrics.inputs import Ids, Mask, Scores, check_ids, check_ks, kept_rows, namespace, refuse_nan, refuse_rows
 
 TIES = {
     "lowest_id": "rank = 1 + candidates of greater score + equal ones of lower id (demjax's order everywhere)",
@@ -32,16 +32,13 @@ class HitCounts(NamedTuple):
     total: Integer[np.ndarray, " c"]
 
 
-def class_counts(
-    predicted: Integer[Array, " n"], truth: Integer[Array, " n"], n_classes: int, mask: Bool[Array, " n"] | None = None
-) -> ClassCounts:
-    """Counts right answers and images per true class; `predicted` and `truth` are class ids. Rows off the mask do not
-    count.
+def class_counts(predicted: Ids, truth: Ids, n_classes: int, mask: Mask = None) -> ClassCounts:
+    """Counts right answers and images per true class; `predicted` and `truth` are class ids, on the device.
 
     Raises a UserError for a truth out of range; under jit it cannot be looked at and is left out.
     """
     if not isinstance(truth, jax.core.Tracer):
-        refuse_foreign_ids(np.asarray(truth), kept_rows(mask, len(truth)), n_classes)
+        check_ids(np.asarray(truth), kept_rows(mask, len(truth)), n_classes)
     weight = jnp.ones(truth.shape, jnp.float32) if mask is None else mask.astype(jnp.float32)
     hit = weight * (predicted == truth).astype(jnp.float32)
     zeros = jnp.zeros(n_classes, jnp.float32)  # exact up to 2^24 images a class
@@ -68,8 +65,7 @@ AVERAGES = {"per_class": _per_class, "micro": _micro}
 def per_class_accuracy(counts: ClassCounts) -> float:
     """Mean over the classes present of correct_c / n_c, in [0, 1]: the headline accuracy of the field.
 
-    Reference: Xian et al. 2018, "Zero-shot learning: the good, the bad and the ugly",
-    the average per-class top-1 accuracy.
+    Reference: Xian et al. 2018, "Zero-shot learning: the good, the bad and the ugly", per-class top-1 accuracy.
     """
     return float(_per_class(*(np.asarray(x, np.float64) for x in counts)))
 
@@ -93,26 +89,21 @@ def harmonic_mean(unseen: float, seen: float) -> float:
 
 
 def _ranks(xp: Any, scores: Any, truth: Any, ties: str) -> Any:
-    own = xp.take_along_axis(scores, truth[:, None], axis=1)
+    of_truth = xp.take_along_axis(scores, truth[:, None], axis=1)
     if ties == "pessimistic":
-        return xp.sum(scores >= own, axis=1)
+        return xp.sum(scores >= of_truth, axis=1)
     lower = xp.arange(scores.shape[1])[None, :] < truth[:, None]
-    return 1 + xp.sum((scores > own) | ((scores == own) & lower), axis=1)
+    return 1 + xp.sum((scores > of_truth) | ((scores == of_truth) & lower), axis=1)
 
 
 _ranks_on_device = partial(jax.jit, static_argnames="ties")(partial(_ranks, jnp))
 
 
-def truth_ranks(
-    scores: Float[Array | np.ndarray, "n c"],
-    truth: Integer[Array | np.ndarray, " n"],
-    ties: str = "lowest_id",
-    mask: Bool[Array | np.ndarray, " n"] | None = None,
-) -> Integer[np.ndarray, " n"]:
+def truth_ranks(scores: Scores, truth: Ids, ties: str = "lowest_id", mask: Mask = None) -> Integer[np.ndarray, " n"]:
     """Rank of the true candidate of each image, from 1; 0 in the rows off the mask.
 
     Arguments:
-      scores: greater is nearer; a column for each candidate. Arrays of JAX are compared on their device.
+      scores: a column for each candidate. Arrays of JAX are compared on their device.
       truth: the true column of each image.
       ties: a key of `TIES`. "lowest_id" is never behind "pessimistic".
 
@@ -120,7 +111,7 @@ def truth_ranks(
     """
     choose("ties", ties, TIES)
     kept = kept_rows(mask, len(truth))
-    refuse_foreign_ids(np.asarray(truth), kept, scores.shape[1])
+    check_ids(np.asarray(truth), kept, scores.shape[1])
     refuse_nan(scores, kept)
     xp = namespace(scores)
     columns = xp.asarray(np.where(kept, np.asarray(truth), 0))
@@ -128,21 +119,15 @@ def truth_ranks(
     return np.where(kept, np.asarray(ranks), 0)
 
 
-def hit_counts(
-    ranks: Integer[Array | np.ndarray, " n"],
-    truth: Integer[Array | np.ndarray, " n"],
-    ks: Sequence[int],
-    n_classes: int,
-    mask: Bool[Array | np.ndarray, " n"] | None = None,
-) -> HitCounts:
+def hit_counts(ranks: Ids, truth: Ids, ks: Sequence[int], n_classes: int, mask: Mask = None) -> HitCounts:
     """Counts the images of each true class with rank <= k, for each k.
 
     `ranks` count from 1: of `truth_ranks`, or of a search that counts ranks without ever holding all scores.
     """
     check_ks(ks)
     rank, label, kept = np.asarray(ranks), np.asarray(truth), kept_rows(mask, len(truth))
-    refuse_foreign_ids(label, kept, n_classes)
-    refuse_rows(kept & (rank < 1), "the rank is below 1", "ranks counted from 1; rows without one are told by the mask")
+    check_ids(label, kept, n_classes)
+    refuse_rows(kept & (rank < 1), "the rank is below 1", "ranks counted from 1; mask rows without one")
     hits = [np.bincount(label[kept & (rank <= k)], minlength=n_classes) for k in ks]
     return HitCounts(np.stack(hits), np.bincount(label[kept], minlength=n_classes))
 

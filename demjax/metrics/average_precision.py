@@ -9,18 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer, Shaped
+from jaxtyping import Float, Integer
 
 from demjax.checks import UserError, choose
-from demjax.metrics.inputs import kept_rows, refuse_rows
+from demjax.metrics.inputs import Labels, Mask, Rows, Scores, kept_rows, refuse_rows
 
 ENTRIES = {
     "verified": "rank only entries with a label of 1 or -1 (LESA, ML2P, BiAM)",
     "all": "rank every entry; 0 counts as negative (SDL)",
-}
-AP_TIES = {
-    "stepped": "equal scores are one step of the curve, as in scikit-learn's average_precision_score",
-    "lowest_id": "equal scores stand in the order of their rows: sum over ranks of [rel_k] Prec@k / positives",
 }
 COLUMNS = 64  # in one piece of work: 25 MB of 100,000 float32 scores
 TILE_ROWS = 256
@@ -37,22 +33,22 @@ class APCounts(NamedTuple):
 
 def _stepped(scores: np.ndarray, positives: np.ndarray) -> float:
     """Mean over positives of (positives of at least its score) / (entries of at least its score)."""
-    own, ranked = np.sort(scores[positives]), np.sort(scores)
-    above = len(ranked) - np.searchsorted(ranked, own, side="left")
-    right = len(own) - np.searchsorted(own, own, side="left")
+    relevant, ranked = np.sort(scores[positives]), np.sort(scores)
+    above = len(ranked) - np.searchsorted(ranked, relevant, side="left")
+    right = len(relevant) - np.searchsorted(relevant, relevant, side="left")
     return float(np.mean(right / above))
 
 
 def _by_lowest_id(scores: np.ndarray, positives: np.ndarray) -> float:
     """Mean over positives of Prec@rank, where equal scores stand in the order of their rows."""
-    own, ranked = np.sort(scores[positives])[::-1], np.sort(scores)
-    left, right = (np.searchsorted(ranked, own, side=side) for side in ("left", "right"))
+    relevant, ranked = np.sort(scores[positives])[::-1], np.sort(scores)
+    left, right = (np.searchsorted(ranked, relevant, side=side) for side in ("left", "right"))
     if (right - left > 1).any():  # only a tie with a positive needs the order of the rows
         order = np.argsort(-scores, kind="stable")
         ranks = 1 + np.flatnonzero(np.isin(order, positives))
     else:
         ranks = len(ranked) - left
-    return float(np.mean(np.arange(1, len(own) + 1) / ranks))
+    return float(np.mean(np.arange(1, len(relevant) + 1) / ranks))
 
 
 RULES = {"stepped": _stepped, "lowest_id": _by_lowest_id}
@@ -60,18 +56,18 @@ RULES = {"stepped": _stepped, "lowest_id": _by_lowest_id}
 
 def _piece(scores: np.ndarray, labels: np.ndarray, entries: str, ties: str) -> np.ndarray:
     """AP of each row of [r, n]; NaN where nothing is positive."""
-    found = np.full(len(scores), np.nan)
+    ap = np.full(len(scores), np.nan)
     for i, (score, label) in enumerate(zip(scores, labels, strict=True)):
         if entries == "verified":
             kept = label != 0
             score, label = score[kept], label[kept]
         positives = np.flatnonzero(label == 1)
         if len(positives):
-            found[i] = RULES[ties](score, positives)
-    return found
+            ap[i] = RULES[ties](score, positives)
+    return ap
 
 
-def _sortable(scores: Array | np.ndarray) -> np.ndarray:
+def _sortable(scores: Rows) -> np.ndarray:
     """On the host, float32 or float64: NumPy sorts the 16-bit types slowly or not at all."""
     host = np.asarray(scores)
     return host if host.dtype in (np.float32, np.float64) else host.astype(np.float32)
@@ -87,11 +83,11 @@ def _rows_first(array: np.ndarray, columns: slice, kept: np.ndarray | None) -> n
 
 
 def average_precision(
-    scores: Float[Array | np.ndarray, "n c"],
-    labels: Shaped[Array | np.ndarray, "n c"],
+    scores: Scores,
+    labels: Labels,
     entries: str = "verified",
     ties: str = "stepped",
-    mask: Bool[Array | np.ndarray, " n"] | None = None,
+    mask: Mask = None,
     workers: int | None = None,
 ) -> Float[np.ndarray, " c"]:
     """AP of each label over the images, in (0, 1]; NaN where a label has no positive image.
@@ -99,10 +95,9 @@ def average_precision(
     AP_c = sum over ranks k of [rel_k] Prec@k / positives, without interpolation.
 
     Arguments:
-      scores: greater is nearer. All images at once: a rank needs them all. Blocks of labels are independent.
-      labels: 1 positive, -1 verified negative, 0 unverified.
-      entries: "verified" drops the zeros, "all" takes them as negatives (a key of `ENTRIES`).
-      ties: "stepped" equals scikit-learn's, "lowest_id" ranks equal scores by row (a key of `AP_TIES`).
+      scores: of all images at once: a rank needs them all. Blocks of labels are independent.
+      entries: a key of `ENTRIES`.
+      ties: "stepped" makes equal scores one step of the curve, as scikit-learn; "lowest_id" ranks them by row.
       mask: images that count; the others may hold anything.
       workers: threads; the number of cores by default.
 
@@ -134,11 +129,11 @@ def average_precision(
 
 
 def image_average_precision(
-    scores: Float[Array | np.ndarray, "n c"],
-    labels: Shaped[Array | np.ndarray, "n c"],
+    scores: Scores,
+    labels: Labels,
     entries: str = "all",
     ties: str = "stepped",
-    mask: Bool[Array | np.ndarray, " n"] | None = None,
+    mask: Mask = None,
     workers: int | None = None,
 ) -> Float[np.ndarray, " n"]:
     """AP of each image over its labels; NaN where an image has no positive label or is off the mask.
@@ -147,29 +142,21 @@ def image_average_precision(
     over labels. Blocks of images are independent. Arguments as for `average_precision`.
     """
     host, marks, kept = _sortable(scores), np.asarray(labels), kept_rows(mask, len(scores))
-    nan = np.isnan(host).any(axis=1) & kept
-    refuse_rows(nan, "scores are NaN", "a number for every label")
-    found = np.full(len(host), np.nan)
+    refuse_rows(np.isnan(host).any(axis=1) & kept, "scores are NaN", "a number for every label")
+    ap = np.full(len(host), np.nan)
     if kept.any() and host.shape[1]:
-        found[kept] = average_precision(host[kept].T, marks[kept].T, entries, ties, None, workers)
-    return found
+        ap[kept] = average_precision(host[kept].T, marks[kept].T, entries, ties, None, workers)
+    return ap
 
 
-def ap_counts(
-    ap: Float[np.ndarray, " averaged"],
-    labels: Shaped[Array | np.ndarray, "n c"],
-    mask: Bool[Array | np.ndarray, " n"] | None = None,
-    axis: int = 0,
-) -> APCounts:
+def ap_counts(ap: Float[np.ndarray, " averaged"], labels: Labels, mask: Mask = None, axis: int = 0) -> APCounts:
     """Sums APs of a block and counts them: of labels (`axis` 0), or of images (1: those of `image_average_precision`).
 
     A column, or with `axis` 1 a row, is annotated if one of its entries is not 0.
     """
     kept = kept_rows(mask, len(labels))
     annotated = (np.asarray(labels)[kept] != 0).any(axis=axis)
-    return APCounts(
-        np.array(np.nansum(ap)), np.array(np.sum(~np.isnan(ap))), np.array(annotated.sum()), np.array(len(annotated))
-    )
+    return APCounts(*map(np.array, (np.nansum(ap), np.sum(~np.isnan(ap)), annotated.sum(), len(annotated))))
 
 
 def mean_average_precision(counts: APCounts, empty: str = "kept") -> float:

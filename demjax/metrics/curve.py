@@ -14,11 +14,13 @@ from jaxtyping import Array, Bool, Float, Integer
 
 from demjax.checks import UserError, choose
 from demjax.metrics.accuracy import harmonic_mean
-from demjax.metrics.inputs import kept_rows, namespace, refuse_foreign_ids, refuse_nan, refuse_rows
+from demjax.metrics.inputs import Flags, Ids, Mask, Scores, check_ids, kept_rows, namespace, refuse_nan, refuse_rows
+
+Best = Float[Array | np.ndarray, " n"]
 
 
 class Gaps(NamedTuple):
-    """What the curve needs of each image: its gap, whether its class's own side answers right, class and side."""
+    """What the curve needs of each image: its gap, whether the best class of its side is the true one, class, side."""
 
     gap: Float[np.ndarray, " n"]
     right: Bool[np.ndarray, " n"]
@@ -44,13 +46,13 @@ class Point(NamedTuple):
 
 
 def gaps(
-    best_seen: Float[Array | np.ndarray, " n"],
-    seen_right: Bool[Array | np.ndarray, " n"],
-    best_unseen: Float[Array | np.ndarray, " n"],
-    unseen_right: Bool[Array | np.ndarray, " n"],
-    truth: Integer[Array | np.ndarray, " n"],
-    is_seen: Bool[Array | np.ndarray, " n"],
-    mask: Bool[Array | np.ndarray, " n"] | None = None,
+    best_seen: Best,
+    seen_right: Flags,
+    best_unseen: Best,
+    unseen_right: Flags,
+    truth: Ids,
+    is_seen: Flags,
+    mask: Mask = None,
 ) -> Gaps:
     """The record of a block of images, rows off the mask left out; `join_gaps` joins blocks.
 
@@ -70,12 +72,7 @@ def gaps(
     return Gaps(seen[kept] - unseen[kept], right[kept], np.asarray(truth)[kept], side[kept])
 
 
-def gaps_of_scores(
-    scores: Float[Array | np.ndarray, "n c"],
-    truth: Integer[Array | np.ndarray, " n"],
-    seen_classes: Bool[Array | np.ndarray, " c"],
-    mask: Bool[Array | np.ndarray, " n"] | None = None,
-) -> Gaps:
+def gaps_of_scores(scores: Scores, truth: Ids, seen_classes: Bool[Array | np.ndarray, " c"], mask: Mask = None) -> Gaps:
     """The record of a block of images from their scores [n, c] over all classes; ties of scores go to the lowest id.
 
     Raises a UserError for NaN scores, a foreign class id, or where all classes stand on one side.
@@ -83,7 +80,7 @@ def gaps_of_scores(
     kept, label, seen = kept_rows(mask, len(truth)), np.asarray(truth), np.asarray(seen_classes)
     if seen.all() or not seen.any():
         raise UserError(f"{int(seen.sum())} of {len(seen)} classes are seen: expected some seen and some unseen")
-    refuse_foreign_ids(label, kept, len(seen))
+    check_ids(label, kept, len(seen))
     refuse_nan(scores, kept)
     xp, best = namespace(scores), []
     for side in (seen, ~seen):

@@ -2,15 +2,21 @@
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Integer, Shaped
 
 from demjax.checks import UserError, listed
 
 Rows = jax.Array | np.ndarray
+Scores: TypeAlias = Float[Array | np.ndarray, "n c"]  # of n images with c classes or labels; greater is nearer
+Labels: TypeAlias = Shaped[Array | np.ndarray, "n c"]  # 1 positive, -1 verified negative, 0 unverified
+Ids: TypeAlias = Integer[Array | np.ndarray, " n"]
+Flags: TypeAlias = Bool[Array | np.ndarray, " n"]
+Mask: TypeAlias = Flags | None  # False leaves a row out
 
 
 def namespace(array: Rows) -> ModuleType:
@@ -19,11 +25,7 @@ def namespace(array: Rows) -> ModuleType:
 
 
 def kept_rows(mask: Rows | None, n: int) -> np.ndarray:
-    """The mask [n] as NumPy booleans; without a mask every row counts.
-
-    Raises:
-      UserError: another length, or anything but booleans: 0 and 1 would be read as row numbers.
-    """
+    """The mask [n] as NumPy booleans; None: every row counts. Numbers are refused: 0 and 1 would name rows."""
     if mask is None:
         return np.ones(n, bool)
     kept = np.asarray(mask)
@@ -44,10 +46,10 @@ def refuse_nan(scores: Rows, kept: np.ndarray) -> None:
     refuse_rows(nan & kept, "scores are NaN", "a number for every candidate; masked rows may hold anything")
 
 
-def refuse_foreign_ids(ids: np.ndarray, kept: np.ndarray, n_classes: int) -> None:
+def check_ids(ids: np.ndarray, kept: np.ndarray, n_classes: int) -> None:
     """A UserError that names the rows whose class id is not in [0, n_classes)."""
     foreign = kept & ((ids < 0) | (ids >= n_classes))
-    refuse_rows(foreign, "the class id is out of range", f"0 to {n_classes - 1}; padding is told by the mask")
+    refuse_rows(foreign, "the class id is out of range", f"0 to {n_classes - 1}; leave padding out by the mask")
 
 
 def check_ks(ks: Sequence[Any]) -> None:

@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer, Shaped
+from jaxtyping import Bool, Float, Integer
 
 from demjax.checks import UserError, choose
 from demjax.metrics.average_precision import ap_counts, average_precision, mean_average_precision
-from demjax.metrics.inputs import check_ks, kept_rows, refuse_rows
+from demjax.metrics.inputs import Labels, Mask, Scores, check_ks, kept_rows, refuse_rows
 
 IMAGE_FILTERS = {
     "all": "every image",
-    "with_positives": "images with a positive among the evaluated labels, decided for each label space of its own",
+    "with_positives": "images with a positive among the evaluated labels, decided for each label space separately",
 }
 ROWS = 512  # in one piece of work: 2 MB of 1,006 float32 scores stay in the cache
 PASSES = 1 / 3  # argmax passes over a row per label; beyond, one sort is quicker (measured at 81 labels)
@@ -58,7 +58,7 @@ class F1AtK(NamedTuple):
     f1: Float[np.ndarray, " k"]
 
 
-def image_filter(labels: Shaped[Array | np.ndarray, "n c"], images: str = "all") -> Bool[np.ndarray, " n"]:
+def image_filter(labels: Labels, images: str = "all") -> Bool[np.ndarray, " n"]:
     """The mask of the images a protocol keeps, from the labels of the evaluated label space (seen, unseen or all).
 
     "all": LESA, ML2P, BiAM on NUS-WIDE. "with_positives": BiAM on Open Images, SDL. A mask for both mAP and F1.
@@ -80,13 +80,13 @@ def _by_passes(scores: np.ndarray, k: int) -> np.ndarray:
         ids[:, i] = left.argmax(axis=1)
         last = left[rows, ids[:, i]]
         left[rows, ids[:, i]] = -np.inf
-    spent = last == -np.inf  # what was taken away cannot be told from a score of -inf
+    spent = last == -np.inf  # what was taken away looks like a score of -inf
     if spent.any():
         ids[spent] = _by_sort(scores[spent], k)
     return ids
 
 
-def top_labels(scores: Float[Array | np.ndarray, "n c"], k: int) -> Integer[np.ndarray, "n k"]:
+def top_labels(scores: Scores, k: int) -> Integer[np.ndarray, "n k"]:
     """The k labels of the greatest scores of each image, best first, ties to the lowest id; on the host.
 
     Raises a UserError for NaN scores and unless 1 <= k <= c.
@@ -112,16 +112,12 @@ def _count(scores: np.ndarray, labels: np.ndarray, ks: Sequence[int]) -> TopKCou
 
 
 def topk_counts(
-    scores: Float[Array | np.ndarray, "n c"],
-    labels: Shaped[Array | np.ndarray, "n c"],
-    ks: Sequence[int] = (3, 5),
-    mask: Bool[Array | np.ndarray, " n"] | None = None,
-    workers: int | None = None,
+    scores: Scores, labels: Labels, ks: Sequence[int] = (3, 5), mask: Mask = None, workers: int | None = None
 ) -> TopKCounts:
     """Takes the K best labels of each image, for each K, and counts per label what was chosen and what was right.
 
     Arguments:
-      scores: greater is nearer; ties go to the lowest id.
+      scores: ties go to the lowest id.
       labels: 1 is right; 0 and -1 are both wrong.
       mask: images that count, such as an `image_filter`.
       workers: threads; the number of cores by default.
@@ -168,16 +164,12 @@ def f1_at_k(counts: TopKCounts, average: str = "micro") -> F1AtK:
         if not positives.any():
             raise UserError("F1 without positives: expected at least one label of 1")
         right, chosen, positives = (x.sum(axis=1, keepdims=True) for x in (right, chosen, positives))
-    values = _ratio(right, chosen), _ratio(right, positives), _ratio(2 * right, chosen + positives)
-    return F1AtK(*(v.mean(axis=1) for v in values))
+    ratios = _ratio(right, chosen), _ratio(right, positives), _ratio(2 * right, chosen + positives)
+    return F1AtK(*(r.mean(axis=1) for r in ratios))
 
 
 def multilabel_metrics(
-    scores: Float[Array | np.ndarray, "n c"],
-    labels: Shaped[Array | np.ndarray, "n c"],
-    protocol: str,
-    ks: Sequence[int] = (3, 5),
-    workers: int | None = None,
+    scores: Scores, labels: Labels, protocol: str, ks: Sequence[int] = (3, 5), workers: int | None = None
 ) -> dict[str, float]:
     """{"map", "p@3", "r@3", "f1@3", ...} by a named protocol, a key of `PROTOCOLS`; F1 is micro.
 
@@ -187,7 +179,7 @@ def multilabel_metrics(
     mask = image_filter(labels, rule.images) if rule.images != "all" else None
     ap = average_precision(scores, labels, rule.entries, mask=mask, workers=workers)
     at_k = f1_at_k(topk_counts(scores, labels, ks, mask, workers))
-    found = {"map": mean_average_precision(ap_counts(ap, labels, mask), rule.empty)}
+    values = {"map": mean_average_precision(ap_counts(ap, labels, mask), rule.empty)}
     for k, p, r, f in zip(ks, *at_k, strict=True):
-        found |= {f"p@{k}": float(p), f"r@{k}": float(r), f"f1@{k}": float(f)}
-    return found
+        values |= {f"p@{k}": float(p), f"r@{k}": float(r), f"f1@{k}": float(f)}
+    return values

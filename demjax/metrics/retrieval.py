@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Float, Integer
 
 from demjax.checks import UserError, choose
-from demjax.metrics.inputs import check_ks, kept_rows, refuse_foreign_ids, refuse_rows
+from demjax.metrics.inputs import Ids, Mask, check_ids, check_ks, kept_rows, refuse_rows
 
 MEDIANS = {
     "from_1": lambda median: median,
@@ -39,9 +39,7 @@ class PrecisionCounts(NamedTuple):
     queries: Integer[np.ndarray, " c"]
 
 
-def rank_counts(
-    ranks: Integer[Array | np.ndarray, " q"], n_gallery: int, mask: Bool[Array | np.ndarray, " q"] | None = None
-) -> RankCounts:
+def rank_counts(ranks: Ids, n_gallery: int, mask: Mask = None) -> RankCounts:
     """Counts the queries of each rank 1 .. n_gallery; rows off the mask (padding, no positive) do not count.
 
     Raises a UserError that names the row of a rank outside.
@@ -62,7 +60,7 @@ def recall_at_k(counts: RankCounts, ks: Sequence[int] = (1, 5, 10)) -> Float[np.
     """Share of queries with their best positive among the first k, for each k, in [0, 1].
 
     This is what image-caption retrieval calls R@K (VSE++): success at K, at least one of several captions, not the
-    share of captions found. Raises a UserError without queries.
+    share of captions. Raises a UserError without queries.
     """
     check_ks(ks)
     below = _cumulated(counts)
@@ -124,29 +122,30 @@ def sequential_folds(n_images: int, size: int = 1000) -> list[slice]:
 
 
 def precision_counts(
-    ranked_labels: Integer[Array | np.ndarray, "q depth"],
-    query_class: Integer[Array | np.ndarray, " q"],
+    ranked_labels: Integer[Array | np.ndarray, "n depth"],
+    query_class: Ids,
     n_classes: int,
     ks: Sequence[int] = (1, 5, 10, 50),
-    mask: Bool[Array | np.ndarray, " q"] | None = None,
+    mask: Mask = None,
 ) -> PrecisionCounts:
     """Sums precision@k = (items of the query's class among the k nearest) / k over the queries of each class.
 
     Arguments:
-      ranked_labels: classes of the items found for each query, nearest first, at least max(ks) of them; -1 is
+      ranked_labels: classes of the items of each query, nearest first, at least max(ks) of them; -1 is
         padding and is never right.
       query_class: class of each query, such as that of a class prototype; 0 to n_classes - 1.
 
     Raises a UserError for a class out of range, and for lists shorter than the largest k.
     """
     check_ks(ks)
-    found, own, kept = np.asarray(ranked_labels), np.asarray(query_class), kept_rows(mask, len(query_class))
-    refuse_foreign_ids(own, kept, n_classes)
-    if max(ks) > found.shape[1]:
-        raise UserError(f"k is {max(ks)} and the lists hold {found.shape[1]} items: rank more items, or lower k")
-    right = found[kept] == own[kept][:, None]
-    total = [np.bincount(own[kept], right[:, :k].sum(axis=1) / k, minlength=n_classes) for k in ks]
-    return PrecisionCounts(np.array(total), np.bincount(own[kept], minlength=n_classes))
+    ranked, label, kept = np.asarray(ranked_labels), np.asarray(query_class), kept_rows(mask, len(query_class))
+    check_ids(label, kept, n_classes)
+    if max(ks) > ranked.shape[1]:
+        raise UserError(f"k is {max(ks)} and the lists hold {ranked.shape[1]} items: rank more items, or lower k")
+    label = label[kept]
+    right = ranked[kept] == label[:, None]
+    total = [np.bincount(label, right[:, :k].sum(axis=1) / k, minlength=n_classes) for k in ks]
+    return PrecisionCounts(np.array(total), np.bincount(label, minlength=n_classes))
 
 
 def precision_at_k(counts: PrecisionCounts) -> Float[np.ndarray, " k"]:

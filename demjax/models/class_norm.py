@@ -2,17 +2,14 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from demjax.models.mlp import uniform
+
 DIVIDE_BY = ("std", "variance", "none")
 OUTPUT_INIT = ("class_norm", "default")
-
-
-def _uniform(bound: float) -> nnx.Initializer:
-    return lambda key, shape, dtype=jnp.float32, out_sharding=None: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def standardise(
@@ -42,7 +39,7 @@ class ClassNormEncoder(nnx.Module):
     ):
         def linear(n_in: int, n_out: int, bound: float | None = None) -> nnx.Linear:
             usual = 1 / math.sqrt(n_in)
-            return nnx.Linear(n_in, n_out, kernel_init=_uniform(bound or usual), bias_init=_uniform(usual), rngs=rngs)
+            return nnx.Linear(n_in, n_out, kernel_init=uniform(bound or usual), bias_init=uniform(usual), rngs=rngs)
 
         self.divide_by = divide_by
         self.first = linear(n_semantics, n_hidden)

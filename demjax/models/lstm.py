@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from demjax.models.convolution import OneHotConvolution
+from demjax.models.convolution import OneHotConvolution, alike
+from demjax.models.lstm_loop import run_lstm
 from demjax.models.mlp import INITIALISERS, scaled_tanh
-from demjax.models.reading import alike, read
 
 PADDING = 0
 ORTHOGONAL = nnx.initializers.orthogonal()
@@ -49,8 +49,9 @@ class LSTM(nnx.Module):
         else:
             rows, ids = jnp.moveaxis(self.inputs(x), 1, 0) + bias[None, None], None
         kernel = recurrent.kernel[...]
-        last, total = read(self.cell, reverse, *alike(real, rows, kernel), ids, real.T)
-        return total / jnp.maximum(real.sum(axis=1), 1)[:, None] if self.mean else last
+        last, total = run_lstm(self.cell, reverse, *alike(real, rows, kernel), ids, real.T)
+        length = jnp.maximum(real.sum(axis=1), 1).astype(total.dtype)
+        return total / length[:, None] if self.mean else last
 
 
 class DescriptionEncoder(nnx.Module):
@@ -89,8 +90,8 @@ class DescriptionEncoder(nnx.Module):
 
     def __call__(self, tokens: Int[Array, "b t"], attributes: Float[Array, "b a"] | None = None) -> Float[Array, "b d"]:
         x, real = self.words(tokens), tokens != PADDING
-        read = [self.forward(x, real, False), self.backward(x, real, True)]
+        parts = [self.forward(x, real, False), self.backward(x, real, True)]
         if self.n_attributes and attributes is not None:
-            read.append(attributes)
-        u = self.hidden(jnp.concatenate(read, axis=1))
+            parts.append(attributes)
+        u = self.hidden(jnp.concatenate(parts, axis=1))
         return nnx.relu(self.visual(scaled_tanh(u) if self.n_attributes else nnx.relu(u)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -13,6 +14,13 @@ INITIALISERS = {
     "released": (nnx.initializers.truncated_normal(0.1), nnx.initializers.constant(0.1)),
     "small": (nnx.initializers.normal(0.02), nnx.initializers.zeros_init()),  # CVC
 }
+
+
+def uniform(bound: float) -> nnx.Initializer:
+    """U(-bound, bound)."""
+    return lambda key, shape, dtype=jnp.float32, out_sharding=None: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
 OUTPUTS = {"relu": nnx.relu, "linear": lambda x: x}
 
 

@@ -1,5 +1,7 @@
 """The recurrences of Reed et al. 2016: the first step has no hidden term, and z multiplies the candidate."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -10,6 +12,12 @@ from demjax.models.convolution import uniform
 
 def _linear(n_in: int, n_out: int, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(n_in, n_out, kernel_init=uniform, bias_init=uniform, rngs=rngs)
+
+
+def _mean_state(step: Callable, first: Array, inputs: Array) -> Array:
+    """The mean of the first state and those that `step` makes of the inputs [t, ...] after it."""
+    _, later = jax.lax.scan(step, first, inputs)
+    return (first + later.sum(axis=0)) / (1 + len(inputs))
 
 
 class FixedRNN(nnx.Module):
@@ -30,9 +38,7 @@ class FixedRNN(nnx.Module):
             h = nnx.relu(now + self.hidden(h))
             return h, h
 
-        first = nnx.relu(projected[0])
-        _, later = jax.lax.scan(step, first, projected[1:])
-        return (first + later.sum(axis=0)) / len(projected)
+        return _mean_state(step, nnx.relu(projected[0]), projected[1:])
 
 
 class FixedGRU(nnx.Module):
@@ -61,6 +67,4 @@ class FixedGRU(nnx.Module):
             h = z * jnp.tanh(now[:, 2 * n :] + self.candidate(r * h)) + (1 - z) * h
             return h, h
 
-        first = jnp.tanh(projected[0, :, 2 * n :])
-        _, later = jax.lax.scan(step, first, projected[1:])
-        return (first + later.sum(axis=0)) / len(projected)
+        return _mean_state(step, jnp.tanh(projected[0, :, 2 * n :]), projected[1:])

@@ -1,18 +1,9 @@
 """The text encoders of Reed, Akata, Lee & Schiele, CVPR 2016: rows of symbol numbers into the visual space.
 
 A symbol is a character or a word, numbered from 1; 0 is none. Every encoder ends in a linear layer of the width of the
-visual space, and every parameter starts at U(-0.08, 0.08). Layers and sizes are those of the released Torch code:
-
-    char_cnn_rnn        conv 384 k4, pool 3; conv 512 k4, pool 3; conv 256 k4, pool 3 stride 2; RNN of 8 steps
-    char_cnn_rnn_long   the same without the last pool: RNN of 18 steps
-    char_cnn_gru        as long, last convolution and GRU 512 wide (their ICML 2016 paper)
-    char_cnn            three times conv 256 k4, pool 3; Linear 1024
-    char_cnn_large      conv 384, 512, 512 k4, each with pool 3
-    word_cnn_rnn        conv 512 k3; conv 512 k2, pool 3; conv 512 k2; RNN of 8 steps
-    word_cnn            conv 256 k3, pool 3; conv 256 k3; conv 256 k3; Linear 1024
-    char_lstm, word_lstm    one layer of 512 units, mean over the symbols: sizes and read-out are not published
-    bow                 the sum of one vector per word
-    word2vec, attributes    one linear layer of a vector that is given
+visual space, and every parameter starts at U(-0.08, 0.08). Layers and sizes are those of the released Torch code, in
+ENCODERS; a recurrence is as wide as what it reads. Not published are the sizes and the read-out of the LSTMs: here one
+layer of 512 units, mean over the symbols.
 
 A ReLU stands before each pool, where the released code has it too, up to order: both commute.
 """
@@ -43,7 +34,7 @@ class Layer(NamedTuple):
 
 
 class Encoder(NamedTuple):
-    """How an encoder reads: characters, words or vectors; its convolutions; what comes after them."""
+    """What an encoder reads (characters, words or vectors), its convolutions, and what comes after them."""
 
     reads: str
     layers: tuple[Layer, ...] = ()
@@ -52,16 +43,16 @@ class Encoder(NamedTuple):
 
 _CHARACTER_LAYERS = (Layer(384, 4, 3, 3), Layer(512, 4, 3, 3))
 ENCODERS = {
-    "char_cnn_rnn": Encoder(CHARACTERS, (*_CHARACTER_LAYERS, Layer(256, 4, 3, 2)), "rnn"),
-    "char_cnn_rnn_long": Encoder(CHARACTERS, (*_CHARACTER_LAYERS, Layer(256, 4)), "rnn"),
-    "char_cnn_gru": Encoder(CHARACTERS, (*_CHARACTER_LAYERS, Layer(512, 4)), "gru"),
+    "char_cnn_rnn": Encoder(CHARACTERS, (*_CHARACTER_LAYERS, Layer(256, 4, 3, 2)), "rnn"),  # 8 steps
+    "char_cnn_rnn_long": Encoder(CHARACTERS, (*_CHARACTER_LAYERS, Layer(256, 4)), "rnn"),  # 18 steps
+    "char_cnn_gru": Encoder(CHARACTERS, (*_CHARACTER_LAYERS, Layer(512, 4)), "gru"),  # their ICML 2016 paper
     "char_cnn": Encoder(CHARACTERS, (Layer(256, 4, 3, 3),) * 3, "two_linear"),
     "char_cnn_large": Encoder(CHARACTERS, (*_CHARACTER_LAYERS, Layer(512, 4, 3, 3))),
     "char_lstm": Encoder(CHARACTERS, then="lstm"),
-    "word_cnn_rnn": Encoder(WORDS, (Layer(512, 3), Layer(512, 2, 3, 3), Layer(512, 2)), "rnn"),
+    "word_cnn_rnn": Encoder(WORDS, (Layer(512, 3), Layer(512, 2, 3, 3), Layer(512, 2)), "rnn"),  # 8 steps
     "word_cnn": Encoder(WORDS, (Layer(256, 3, 3, 3), Layer(256, 3), Layer(256, 3)), "two_linear"),
     "word_lstm": Encoder(WORDS, then="lstm"),
-    "bow": Encoder(WORDS, then="sum"),
+    "bow": Encoder(WORDS, then="sum"),  # of one vector per word
     "word2vec": Encoder(VECTORS),
     "attributes": Encoder(VECTORS),
 }

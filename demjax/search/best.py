@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from demjax.search import operands
+from demjax.search.operands import Tile, hide_excluded
 from demjax.search.problem import Problem
 from demjax.search.sweep import Kernel, Recipe, sweep
 from demjax.search.tile_scores import Scoring, ranking_scores, scoring, to_scores
@@ -24,26 +24,18 @@ class Best(NamedTuple):
 
 
 def keep_best(
-    q: operands.QueryTile,
-    g: operands.GalleryTile,
-    first_row: jax.Array,
-    before: Best | None,
-    context: Any,
-    *,
-    k: int,
-    score: Scoring,
-    exclude_self: bool,
-    apply: Callable | None,
+    t: Tile, before: Best | None, *, k: int, score: Scoring, exclude_self: bool, apply: Callable | None
 ) -> Best:
     """One tile. With `exclude_self` the last field of the queries is the gallery row excluded for each."""
-    s = ranking_scores(q, g, context, score)
+    q, g = t.queries, t.gallery
+    s = ranking_scores(q, g, t.context, score)
     if apply:
         s = to_scores(s, q.square, q.scales, score)
         s = jnp.where(g.valid[None], apply(s, q.fields[: len(q.fields) - exclude_self], g.fields), -jnp.inf)
     if exclude_self:
-        s = operands.hide_excluded(s, q.fields[-1], first_row)
+        s = hide_excluded(s, q.fields[-1], t.first_row)
     scores, at = candidates(s, min(k, s.shape[1]))
-    ids = first_row + at
+    ids = t.first_row + at
     if before is not None:  # what came before has lower ids: first, for the ties
         scores, ids = jnp.concatenate([before.scores, scores], axis=1), jnp.concatenate([before.ids, ids], axis=1)
     scores, ids = best(scores, ids, min(k, scores.shape[1]))
@@ -71,18 +63,15 @@ def find_best(
     q_fields: tuple = (),
     g_fields: tuple = (),
 ) -> list[Best]:
-    """Sweeps all tiles: the k best of every block of queries.
+    """The k best of every block of queries, of the tiles `cut`.
 
     Args:
-      problem, cut: the search and its tiles.
-      k: results for each query.
       recipe: step -> how rows are prepared for it.
       context: the arrays that every tile needs.
       apply, q_fields, g_fields: a correction of scores.
     """
-    excluded = () if problem.excluded is None else (problem.excluded,)
-    static = dict(k=k, score=scoring(problem.score), exclude_self=bool(excluded), apply=apply)
-    sides = (problem.queries, *q_fields, *excluded), (problem.gallery, *g_fields)
+    static = dict(k=k, score=scoring(problem.score), exclude_self=bool(problem.excluded), apply=apply)
+    sides = (problem.queries, *q_fields, *problem.excluded), (problem.gallery, *g_fields)
     step = Kernel(keep_best, tuple(static.items()))
     carries = sweep(cut, *sides, recipe(step), context, problem.progress_line("searching"))
     return [_join(block, k, 1 if cut.by_queries else cut.mesh.size) for block in carries]

@@ -15,11 +15,11 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from demjax.mesh import DATA_AXIS, place
+from demjax.mesh import DATA_AXIS, place, replicate
 from demjax.search import bound, float64, inputs
 from demjax.search.best import find_best
 from demjax.search.problem import Problem
-from demjax.search.sweep import Kernel, Recipe
+from demjax.search.sweep import Kernel, Recipe, on_host
 from demjax.search.tiles import QUERY_ROWS, Rows, Tiling, pad, put
 
 LOW = {"gpu": "float16"}  # eight times more accurate than bfloat16 at the same speed; others have bfloat16 only
@@ -95,8 +95,7 @@ def _attempt(
             worst = np.partition(exact, -k, axis=1)[:, -k]
             proved = _above(problem.queries[block], worst, bounds[:, -1], context, problem.vector_score.kind)
         parts.append((*float64.ordered(exact, ids_of_block, k), proved))
-    ids, scores, all_proved = (np.concatenate(x) for x in zip(*parts, strict=True))
-    return ids, scores, all_proved
+    return on_host(parts, cut.queries)
 
 
 def _above(queries: Rows, scores: np.ndarray, bounds: np.ndarray, context: bound.Context, kind: str) -> np.ndarray:
@@ -125,8 +124,7 @@ class _Rescorer:
         self._problem, self._cut = problem, cut
         self._resident = None
         if problem.gallery.size * 4 * cut.mesh.size <= RESIDENT_BYTES:
-            everywhere = NamedSharding(cut.mesh, PartitionSpec())
-            self._resident = place(np.asarray(problem.gallery), everywhere)
+            self._resident = replicate(np.asarray(problem.gallery), cut.mesh)
 
     def __call__(self, block: slice, ids: jax.Array) -> np.ndarray:
         """Scores [q, c] of the queries of `block` with their candidates `ids`; the rows after them are padding."""
@@ -147,17 +145,15 @@ def _exact(problem: Problem, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(ids, scores) by the float64 scores of every pair."""
     rows, devices = len(problem.gallery), problem.mesh.size
     block = min(EXACT_ROWS, -(-rows // devices)) * devices
-    everywhere, shared = PartitionSpec(), PartitionSpec(DATA_AXIS)
     queries_at_once = max(1, min(QUERY_ROWS, EXACT_BYTES // (8 * rows)))
     everyone, parts = np.arange(rows, dtype=np.int32), []
     for start in range(0, len(problem.queries), queries_at_once):
-        q = put(problem.queries, start, queries_at_once, problem.mesh, everywhere)
+        q = put(problem.queries, start, queries_at_once, problem.mesh, PartitionSpec())
         q = q.reshape(len(q), -1, q.shape[-1])
-        tiles = (put(problem.gallery, g, block, problem.mesh, shared) for g in range(0, rows, block))
+        tiles = (put(problem.gallery, g, block, problem.mesh, PartitionSpec(DATA_AXIS)) for g in range(0, rows, block))
         scored = [float64.enabled(float64.of_all, q, x, kind=problem.vector_score.kind) for x in tiles]
         every = np.concatenate(scored, axis=1)[:, :rows]
-        if problem.excluded is not None:
-            every[np.arange(len(every)), problem.excluded[start : start + queries_at_once]] = -np.inf
+        for excluded in problem.excluded:
+            every[np.arange(len(every)), excluded[start : start + queries_at_once]] = -np.inf
         parts.append(float64.ordered(every, np.broadcast_to(everyone, every.shape), k))
-    ids, scores = (np.concatenate(x) for x in zip(*parts, strict=True))
-    return ids, scores
+    return on_host(parts, len(problem.queries))

@@ -8,33 +8,24 @@ import jax
 import jax.numpy as jnp
 
 from demjax.search import operands, tile_scores
-from demjax.search.inputs import Frame, shared_frame
+from demjax.search.inputs import shared_frame
 from demjax.search.score import Pair, Score
 from demjax.search.tiles import Rows
 
 
 @dataclass(frozen=True)
-class ScoreOfRows:
-    """A Score as the function of a Pair; its variables are the frame."""
-
-    score: Score
-
-    def __call__(self, frame: Frame, queries: jax.Array, gallery: jax.Array) -> jax.Array:
-        """Scores [q, g] of queries [q, m, d] and gallery rows [g, d]."""
-        q = operands.query_operands(queries, (), frame, score=self.score)
-        g = operands.gallery_operands(gallery, (), jnp.ones(len(gallery), bool), frame, score=self.score)
-        return tile_scores.scores(q, g, frame, self.score)
-
-
-@dataclass(frozen=True)
 class Exchanged:
-    """The function of a Pair with its sides exchanged. Equal to every other one of the same function."""
+    """The function of a Pair, from that of another one or a Score of several vectors. Equal to all of the same one."""
 
-    function: Callable
+    original: Callable | Score
 
     def __call__(self, variables: Any, queries: jax.Array, gallery: jax.Array) -> jax.Array:
-        """Scores [q, g] of rows that stand in the function for the gallery, and of rows that stand for its queries."""
-        return self.function(variables, gallery, queries).T
+        """Scores [q, g] of rows that are the original's gallery, and of rows that are its queries."""
+        if not isinstance(self.original, Score):
+            return self.original(variables, gallery, queries).T
+        q = operands.query_operands(gallery, (), variables, score=self.original)
+        g = operands.gallery_operands(queries, (), jnp.ones(len(queries), bool), variables, score=self.original)
+        return tile_scores.scores(q, g, variables, self.original).T
 
 
 def exchanged(score: Score | Pair, queries: Rows, gallery: Rows) -> Score | Pair:
@@ -43,4 +34,4 @@ def exchanged(score: Score | Pair, queries: Rows, gallery: Rows) -> Score | Pair
         return Pair(Exchanged(score.function), score.variables)
     if score.vectors == 1:
         return score  # a product knows no sides
-    return Pair(Exchanged(ScoreOfRows(score)), shared_frame(queries, gallery, score.kind))
+    return Pair(Exchanged(score), shared_frame(queries, gallery, score.kind))

@@ -9,14 +9,13 @@ import numpy as np
 
 from demjax.checks import UserError, choose
 from demjax.search.score import SCORES, Pair, Score, described
+from demjax.search.tiles import Rows
 
 SURVEY_ROWS = 8192
 SAMPLE_ROWS = 512
 MIDDLE_ROWS = 128  # a median of more takes as long as a small search
 LIFT = 20
 FAR = 16.0  # times the usual distance from the middle: such a row is no part of a centre
-
-Rows = np.ndarray | jax.Array
 
 
 class Frame(NamedTuple):
@@ -35,13 +34,7 @@ class Frame(NamedTuple):
 
 
 def check(queries: Any, gallery: Any, score: Any) -> None:
-    """Raises a UserError for what types and shapes alone show, before anything is read.
-
-    Args:
-      queries: float32 [q, d] or [q, m, d]; of a Pair any array with a row per query.
-      gallery: float32 [g, d]; of a Pair any array.
-      score: the name of a kind, a Score or a Pair.
-    """
+    """Raises a UserError for what types and shapes alone show, before anything is read."""
     pair = isinstance(score, Pair)
     if not pair:
         choose("score", score.kind if isinstance(score, Score) else score, SCORES)

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
 from demjax.checks import UserError, choose
 from demjax.search import inputs, tile_scores
 from demjax.search.best import find_best
 from demjax.search.certificate import certified
-from demjax.search.problem import Problem, checked_problem
+from demjax.search.problem import Gallery, Problem, Queries, checked_problem
 from demjax.search.score import AnyScore, Pair, Score, described, same_score
 
 PRECISIONS = {
@@ -30,8 +30,8 @@ class Neighbours(NamedTuple):
 
 
 def nearest(
-    queries: Shaped[Array | np.ndarray, "q ..."],
-    gallery: Shaped[Array | np.ndarray, "g ..."],
+    queries: Queries,
+    gallery: Gallery,
     k: int = 1,
     score: AnyScore = "euclidean",
     mesh: Mesh | None = None,
@@ -49,7 +49,6 @@ def nearest(
       queries: float32 [q, d], or [q, m, d] for m vectors per query. A NumPy memory map (`demjax.data.open_npy`) is
         read block by block and may be larger than memory; so may the gallery. For a Pair: any array [q, ...].
       gallery: float32 [g, d]; for a Pair any array [g, ...].
-      k: 1 <= k <= g.
       score: `euclidean` (minus the distance), `cosine` (in [-1, 1]; 0 with a zero vector) or `dot`: of several
         vectors of a query the greatest score. A `Score` says how many vectors a query has and whether the mean of
         several of their scores counts. A `Pair` computes scores by a function.

@@ -11,7 +11,7 @@ Between several vectors of one query |q|^2 does matter: then s = q.p - |p|^2 / 2
 Rows that pad a tile get the bias NEVER, far below every score.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,15 @@ class GalleryTile(NamedTuple):
     operands: jax.Array
     valid: jax.Array
     fields: tuple
+
+
+class Tile(NamedTuple):
+    """What a step of a search works on; `context` is the same for all tiles, `first_row` the id of gallery row 0."""
+
+    queries: QueryTile
+    gallery: GalleryTile
+    context: Any
+    first_row: jax.Array
 
 
 def unit(x: jax.Array) -> jax.Array:

@@ -12,19 +12,14 @@ QUERIES, GALLERY = 1009, 1013  # primes: only an array with numbers for every pa
 
 
 def numbers_per_pair(pair: Pair, queries: Any, gallery: Any) -> int:
-    """float32 numbers that the largest array within the function holds for each query and gallery row; at least 1.
-
-    Raises:
-      UserError: the function does not give float32 [q, g].
-    """
+    """float32 numbers that the largest array within the function holds for each query and gallery row; at least 1."""
     sides = (jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype) for n, x in ((QUERIES, queries), (GALLERY, gallery)))
     traced, result = jax.make_jaxpr(pair.function, return_shape=True)(pair.variables, *sides)
     shape, dtype = getattr(result, "shape", None), getattr(result, "dtype", None)
     if shape != (QUERIES, GALLERY) or dtype != np.float32:
-        raise UserError(
-            f"{described(pair)} gives {dtype} {shape} for {QUERIES} queries and {GALLERY} gallery rows: expected "
-            f"float32 [q, g], {(QUERIES, GALLERY)}"
-        )
+        tried = f"{QUERIES} queries and {GALLERY} gallery rows"
+        expected = f"float32 [q, g], {(QUERIES, GALLERY)}"
+        raise UserError(f"{described(pair)} gives {dtype} {shape} for {tried}: expected {expected}")
     return max(1, _largest(traced.jaxpr))
 
 

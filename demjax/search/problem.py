@@ -1,10 +1,11 @@
 """A checked search, with everything that later stages read."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array, Shaped
 
 from demjax.checks import UserError
 from demjax.mesh import DATA_AXIS, data_mesh
@@ -14,26 +15,19 @@ from demjax.search.pair_size import numbers_per_pair
 from demjax.search.score import Pair, Score, checked_score
 from demjax.search.tiles import Rows, Size, Tiling, tiling
 
+Queries: TypeAlias = Shaped[Array | np.ndarray, "q ..."]
+Gallery: TypeAlias = Shaped[Array | np.ndarray, "g ..."]
+
 
 class Problem(NamedTuple):
-    """A checked search.
+    """A checked search."""
 
-    Attributes:
-      queries, gallery: finite float32 [q, d] or [q, m, d] with m > 1, and [g, d]; of a Pair any arrays.
-      score: what it is by.
-      excluded: the gallery row [q] that may not be a neighbour of the query, -1 for none; None where no query has one.
-      mesh: the devices.
-      context: arrays that every tile needs: the frame of products, or the variables of a Pair.
-      size: what a query and a gallery row take of a tile.
-      progress: whether to show a progress line.
-    """
-
-    queries: Rows
-    gallery: Rows
+    queries: Rows  # finite float32 [q, d], or [q, m, d] with m > 1; of a Pair any array
+    gallery: Rows  # finite float32 [g, d]; of a Pair any array
     score: Score | Pair
-    excluded: np.ndarray | None
+    excluded: tuple[np.ndarray, ...]  # (the gallery row [q] that may not be a neighbour of the query,), or ()
     mesh: Mesh
-    context: Any
+    context: Any  # arrays that every tile needs: the frame of products, or the variables of a Pair
     size: Size
     progress: bool
 
@@ -46,11 +40,11 @@ class Problem(NamedTuple):
     @property
     def eligible(self) -> int:
         """How many gallery rows can be neighbours of a query at least."""
-        return len(self.gallery) - (self.excluded is not None)
+        return len(self.gallery) - len(self.excluded)
 
     def subset(self, which: np.ndarray) -> "Problem":
         """The same search for a part of the queries."""
-        excluded = None if self.excluded is None else self.excluded[which]
+        excluded = tuple(rows[which] for rows in self.excluded)
         return self._replace(queries=np.asarray(self.queries[which]), excluded=excluded)
 
     def tiling(self, results: int, by_queries: bool = False) -> Tiling:
@@ -65,18 +59,13 @@ class Problem(NamedTuple):
 def checked_problem(
     queries: Any, gallery: Any, score: Any, mesh: Mesh | None, progress: bool, exclude_self: bool = False, k: Any = 1
 ) -> Problem:
-    """Checks a search and reads both sides once.
-
-    Raises:
-      UserError: shapes, dtypes or k that do not fit, an empty side, NaN or infinity (with its row), a score that is
-        unknown or for other queries.
-    """
+    """Checks a search and reads both sides once; raises the UserErrors of `nearest`."""
     inputs.check(queries, gallery, score)
     score = checked_score(score, queries)
     inputs.check_k(k, len(gallery), exclude_self)
     if exclude_self and len(queries) != len(gallery):
         raise UserError(f"exclude_self with {len(queries)} queries and {len(gallery)} gallery rows: expected one set")
-    excluded = np.arange(len(queries), dtype=np.int32) if exclude_self else None
+    excluded = (np.arange(len(queries), dtype=np.int32),) if exclude_self else ()
     mesh = mesh or data_mesh(jax.local_devices()[:1])
     if mesh.axis_names != (DATA_AXIS,):
         raise UserError(

@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, Integer, Shaped
+from jaxtyping import Array, Int, Integer
 
 from demjax.checks import choose
-from demjax.search import inputs, tile_scores
-from demjax.search.operands import GalleryTile, QueryTile
-from demjax.search.problem import Problem, checked_problem
+from demjax.search import inputs
+from demjax.search.operands import Tile
+from demjax.search.problem import Gallery, Problem, Queries, checked_problem
 from demjax.search.row_reductions import row_sum
 from demjax.search.score import AnyScore
-from demjax.search.sweep import Kernel, merge_by_query, sweep
-from demjax.search.tile_scores import Scoring
+from demjax.search.sweep import Kernel, merge_by_query, on_host, sweep
+from demjax.search.tile_scores import Scoring, ranking_scores, recipe, scoring
 from demjax.search.tiles import LARGE_K, Tiling
 
 TIES = {
@@ -59,44 +59,32 @@ def _ahead_in_tile(s: jax.Array, best: Positive, first_row: jax.Array, ties: str
     return row_sum(ahead, "int32")
 
 
-def best_positive(
-    q: QueryTile, g: GalleryTile, first_row: jax.Array, best: Positive | None, context: Any, *, score: Scoring
-) -> Positive:
+def best_positive(t: Tile, best: Positive | None, *, score: Scoring) -> Positive:
     """A tile of the first pass. The score of a positive must come from the product it is compared with."""
-    here = _best_of_tile(tile_scores.ranking_scores(q, g, context, score), q.fields[0], first_row)
+    s = ranking_scores(t.queries, t.gallery, t.context, score)
+    here = _best_of_tile(s, t.queries.fields[0], t.first_row)
     if best is None:
         return here
     return _best(*(jnp.stack([old, new], axis=1) for old, new in zip(best, here, strict=True)))
 
 
-def count_ahead(
-    q: QueryTile,
-    g: GalleryTile,
-    first_row: jax.Array,
-    before: jax.Array | None,
-    context: Any,
-    *,
-    score: Scoring,
-    ties: str,
-) -> jax.Array:
+def count_ahead(t: Tile, before: jax.Array | None, *, score: Scoring, ties: str) -> jax.Array:
     """A tile of the second pass; the fields of the queries are their best positives."""
-    s = tile_scores.ranking_scores(q, g, context, score)
-    here = _ahead_in_tile(s, Positive(*q.fields), first_row, ties)
+    s = ranking_scores(t.queries, t.gallery, t.context, score)
+    here = _ahead_in_tile(s, Positive(*t.queries.fields), t.first_row, ties)
     return here if before is None else before + here
 
 
-def one_pass(
-    q: QueryTile, g: GalleryTile, first_row: jax.Array, carry: None, context: Any, *, score: Scoring, ties: str
-) -> tuple:
+def one_pass(t: Tile, carry: None, *, score: Scoring, ties: str) -> tuple:
     """Both passes, where the gallery is a single tile."""
-    s = tile_scores.ranking_scores(q, g, context, score)
-    best = _best_of_tile(s, q.fields[0], first_row)
-    return _ahead_in_tile(s, best, first_row, ties), *best
+    s = ranking_scores(t.queries, t.gallery, t.context, score)
+    best = _best_of_tile(s, t.queries.fields[0], t.first_row)
+    return _ahead_in_tile(s, best, t.first_row, ties), *best
 
 
 def ranks(
-    queries: Shaped[Array | np.ndarray, "q ..."],
-    gallery: Shaped[Array | np.ndarray, "g ..."],
+    queries: Queries,
+    gallery: Gallery,
     positives: Integer[Array | np.ndarray, "q c"],
     score: AnyScore = "euclidean",
     mesh: Mesh | None = None,
@@ -113,10 +101,7 @@ def ranks(
     Args:
       queries, gallery, score, mesh, progress: as for `nearest`.
       positives: ids of the right answers of each query, in any order; -1 fills up rows that have fewer.
-      ties: `lowest_id`, `optimistic` or `pessimistic`. Positives never push each other back.
-
-    Raises:
-      UserError: as `nearest`; positives out of range, missing or named twice; an unknown tie rule.
+      ties: a key of TIES. Positives never push each other back.
     """
     choose("ties", ties, TIES)
     wanted = np.asarray(positives)
@@ -124,14 +109,14 @@ def ranks(
     inputs.check_positives(wanted, len(queries), len(gallery))
     wanted = wanted.astype(np.int32)
     cut = problem.tiling(max(wanted.shape[1], LARGE_K + 1))  # tiles with long rows: more often only one
-    by = ("score", tile_scores.scoring(problem.score))
+    by = ("score", scoring(problem.score))
     if cut.by_queries and len(gallery) <= cut.g_rows:
-        before, *best = _on_host(cut, _run(problem, cut, (wanted,), Kernel(one_pass, (by, ("ties", ties)))))
+        before, *best = on_host(_run(problem, cut, (wanted,), Kernel(one_pass, (by, ("ties", ties)))), cut.queries)
     else:
         blocks = _run(problem, cut, (wanted,), Kernel(best_positive, (by,)), _holds_positives(cut, wanted))
-        best = _on_host(cut, [tuple(_best(*(x.T for x in merge_by_query(cut, block)))) for block in blocks])
+        best = on_host([_best(*(x.T for x in merge_by_query(cut, block))) for block in blocks], cut.queries)
         counted = _run(problem, cut, tuple(best), Kernel(count_ahead, (by, ("ties", ties))))
-        (before,) = _on_host(cut, [(merge_by_query(cut, block).sum(axis=0),) for block in counted])
+        before = on_host([merge_by_query(cut, block).sum(axis=0) for block in counted], cut.queries)
     inputs.check_finite(problem.score, "the best positive", best[0])
     if ties == "pessimistic":
         before = before - best[2]
@@ -141,12 +126,7 @@ def ranks(
 def _run(problem: Problem, cut: Tiling, fields: tuple, step: Kernel, needed: np.ndarray | None = None) -> list[Any]:
     line = problem.progress_line("ranking" if needed is None else "scoring positives")
     sides = (problem.queries, *fields), (problem.gallery,)
-    return sweep(cut, *sides, tile_scores.recipe(problem, step), problem.context, line, needed)
-
-
-def _on_host(cut: Tiling, blocks: list[tuple]) -> list[np.ndarray]:
-    """Results of all queries on the host."""
-    return [np.concatenate([np.asarray(x) for x in part])[: cut.queries] for part in zip(*blocks, strict=True)]
+    return sweep(cut, *sides, recipe(problem, step), problem.context, line, needed)
 
 
 def _holds_positives(cut: Tiling, positives: np.ndarray) -> np.ndarray:

@@ -48,11 +48,7 @@ AnyScore: TypeAlias = str | Score | Pair
 
 
 def checked_score(score: Any, queries: Any) -> Score | Pair:
-    """`score` as a Score or a Pair; the name of a kind is the maximum over all vectors of a query.
-
-    Raises:
-      UserError: an unknown kind, numbers that are not whole or out of range, queries of another number of vectors.
-    """
+    """`score` as a Score or a Pair; the name of a kind is the maximum over all vectors of a query."""
     shape: tuple[int, ...] = getattr(queries, "shape", ())
     if isinstance(score, Pair):
         if not callable(score.function):

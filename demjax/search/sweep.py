@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
-from demjax.mesh import DATA_AXIS, localise, place
+from demjax.mesh import DATA_AXIS, localise, replicate
+from demjax.search.operands import Tile
 from demjax.search.tiles import Rows, Tiling, pad, put
 
 RESIDENT_BYTES = 2**28  # of queries kept ready between chunks of the gallery; more are prepared again
@@ -32,7 +33,7 @@ class Recipe(NamedTuple):
     Attributes:
       queries: (rows, fields, context) -> what a step needs of a query tile.
       gallery: (rows, fields, valid, context) -> what it needs of a gallery tile; padding is not valid.
-      step: (queries, gallery, first gallery row, carry or None, context) -> carry, one leading row per query.
+      step: (Tile, carry or None) -> carry, one leading row per query.
     """
 
     queries: Kernel
@@ -74,7 +75,7 @@ def _query_tile(sides: tuple, context: Any, *, kernel: Kernel, rows: int) -> Any
 
 
 def _step(q: Any, g: Any, start: jax.Array, carry: Any, context: Any, *, kernel: Kernel, rows: int, split: bool) -> Any:
-    return kernel.function(q, g, _first(start, rows, split), carry, context, **dict(kernel.static))
+    return kernel.function(Tile(q, g, context, _first(start, rows, split)), carry, **dict(kernel.static))
 
 
 def sweep(
@@ -89,9 +90,7 @@ def sweep(
     """Runs `recipe` over every pair of tiles.
 
     Args:
-      cut: the tiles and the devices.
       queries, gallery: the rows and, beside them, any fields with one row each.
-      recipe: what to do.
       context: arrays that all three need, the same on every device.
       progress: called with (tiles done, tiles in all).
       needed: [query blocks, gallery blocks], False for pairs to leave out; every query block needs one.
@@ -101,7 +100,7 @@ def sweep(
       different parts of the gallery, it holds these once per device: `merge` them.
     """
     mesh, split = cut.mesh, PartitionSpec(DATA_AXIS)
-    context = place(context, NamedSharding(mesh, REPLICATED))
+    context = replicate(context, mesh)
     tile_rows = (("rows", cut.g_rows), ("split", not cut.by_queries))
     g_kernel = Kernel(_gallery_tile, (("kernel", recipe.gallery), *tile_rows, ("total", cut.gallery)))
     prepare_gallery = _mapped(g_kernel, mesh, (cut.g_spec, REPLICATED, REPLICATED), cut.g_spec)
@@ -138,6 +137,11 @@ def sweep(
             if progress:
                 progress(done, total)
     return localise(carries)
+
+
+def on_host(blocks: list[Any], queries: int) -> Any:
+    """The results of all blocks of queries in a row, as NumPy arrays without the padding of the last block."""
+    return jax.tree.map(lambda *parts: np.concatenate([np.asarray(x) for x in parts])[:queries], *blocks)
 
 
 def merge_by_query(cut: Tiling, carry: Any) -> Any:

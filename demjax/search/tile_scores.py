@@ -43,13 +43,9 @@ def ranking_scores(q: QueryTile, g: GalleryTile, context: Any, score: Scoring) -
 
 @partial(jax.jit, static_argnames="score")
 def to_scores(s: jax.Array, square: jax.Array, scales: jax.Array, score: Scoring) -> jax.Array:
-    """Ranking scores [q, n] as the scores a user knows.
+    """Ranking scores s [q, n] as the scores a user knows; scales [q, 2] or [1, 2] are those of the frame.
 
-    Args:
-      s: ranking scores.
-      square: squared lengths of the queries, read where each is one vector.
-      scales: [q, 2] or [1, 2], of the frame.
-      score: what the search is by.
+    `square`, the squared lengths of the queries, is read where each query is one vector.
     """
     if not isinstance(score, Score) or score.kind == "cosine":
         return s

@@ -32,35 +32,22 @@ Rows = np.ndarray | jax.Array
 
 
 class Size(NamedTuple):
-    """What one query and one gallery row take of a tile.
+    """What one query and one gallery row take of a tile."""
 
-    Attributes:
-      vectors: rows of the product per query.
-      numbers: float32 numbers per query and gallery row that are in memory at once.
-      query_bytes, gallery_bytes: of one row of each side; 0 where the number of rows alone is limited.
-    """
-
-    vectors: int = 1
-    numbers: int = 1
-    query_bytes: int = 0
+    vectors: int = 1  # rows of the product per query
+    numbers: int = 1  # float32 numbers per query and gallery row that are in memory at once
+    query_bytes: int = 0  # of one row; 0 where the number of rows alone is limited
     gallery_bytes: int = 0
 
 
 class Tiling(NamedTuple):
-    """The cut of a search.
+    """The cut of a search."""
 
-    Attributes:
-      queries, gallery: number of rows on each side.
-      q_rows, g_rows: rows of a tile.
-      by_queries: devices differ in their queries (else in their part of the gallery).
-      mesh: the devices.
-    """
-
-    queries: int
+    queries: int  # rows of each side
     gallery: int
-    q_rows: int
+    q_rows: int  # rows of a tile
     g_rows: int
-    by_queries: bool
+    by_queries: bool  # devices differ in their queries (else in their part of the gallery)
     mesh: Mesh
 
     @property
@@ -97,9 +84,7 @@ class Tiling(NamedTuple):
 
 
 def tiling(queries: int, gallery: int, k: int, size: Size, mesh: Mesh, by_queries: bool = False) -> Tiling:
-    """Cuts `queries` x `gallery`, of that `size`, for k results each, over the devices of `mesh`.
-
-    A tile holds TILE_SCORES numbers at most, unless a single pair needs more.
+    """Cuts `queries` x `gallery` rows for k results each. A tile holds TILE_SCORES numbers, or those of a single pair.
 
     With `by_queries` devices always differ in their queries: then even sums of floats are the same on any number of
     devices, because each sees the tiles of the gallery in order.

@@ -44,14 +44,7 @@ def best(scores: Float[Array, "q a"], ids: Int[Array, "q a"], k: int) -> tuple[F
 def top_k(scores: Float[Array, "q n"], k: int) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
     """The k largest scores of each row, largest first, and their positions; of equal ones the lowest positions.
 
-    Exact, in two stages: `candidates`, then the k largest of them.
-
-    Args:
-      scores: no NaN. -0.0 counts as equal to 0.0.
-      k: 1 <= k <= n.
-
-    Returns:
-      (scores, positions), equal to those of a stable sort.
+    Equal to a stable sort, in two stages: `candidates`, then the k largest of them. No NaN; -0.0 is equal to 0.0.
     """
     return best(*candidates(scores, k), k)
 

@@ -7,7 +7,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from demjax.mesh import data_mesh
-from demjax.models.reading import CELLS, alike, bag, read
+from demjax.models.convolution import alike, bag
+from demjax.models.lstm_loop import CELLS, run_lstm
 
 LENGTHS = (2, 3, 0, 1, 2, 1, 3, 2)  # of 5 places: no sentence reaches the end, one has no symbol
 N_PLACES, N_UNITS, N_SYMBOLS = 5, 3, 5
@@ -51,7 +52,7 @@ def test_the_gradient_of_the_loop(cell, reverse, look_up):
     rows, kernel = (jnp.asarray(rng.standard_normal(s + (4 * N_UNITS,)), jnp.float32) for s in (shape, (N_UNITS,)))
 
     def ours(rows, kernel):
-        return read(cell, reverse, rows, kernel, ids if look_up else None, real)
+        return run_lstm(cell, reverse, rows, kernel, ids if look_up else None, real)
 
     def plain(rows, kernel):
         return by_loops(cell, reverse, rows[ids] if look_up else rows, kernel, real)
@@ -73,7 +74,7 @@ def test_members_of_a_population_with_sentences_of_their_own():
     )
 
     def gradient(table, kernel, real):
-        return jax.grad(lambda *a: loss(read("tanh", False, *a, ids, real)), argnums=(0, 1))(table, kernel)
+        return jax.grad(lambda *a: loss(run_lstm("tanh", False, *a, ids, real)), argnums=(0, 1))(table, kernel)
 
     both = jax.jit(jax.vmap(gradient))(tables, kernels, jnp.stack([real, short]))
     for i, own in enumerate((real, short)):
@@ -101,7 +102,7 @@ def test_devices_with_sentences_of_their_own_add_up_to_the_same_gradient():
     )
 
     def total(table, kernel, ids, real):
-        last, summed = read("tanh", False, *alike(real, table, kernel), ids, real)
+        last, summed = run_lstm("tanh", False, *alike(real, table, kernel), ids, real)
         words = bag(*alike(ids, table), ids.T)
         return (last**2).sum() + jnp.sin(summed).sum() + (words**2).sum()
 
