@@ -9,11 +9,10 @@ word2vec of the benchmark suite reads.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-from demjax.checks import UserError
-from demjax.data import load
-from demjax.data.text import words_of
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 def main():
@@ -25,6 +24,10 @@ def main():
     if given.out.exists():
         parser.error(f"--out={given.out} exists: remove it or name another file")
     from gensim.models import Word2Vec
+
+    from demjax.checks import UserError
+    from demjax.data import load
+    from demjax.data.text.vocabulary import words_of
 
     try:
         dataset = load("CUB", dir=given.dir, features=given.features, descriptions="generated")

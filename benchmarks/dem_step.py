@@ -5,10 +5,10 @@
 
 One step: 100 images of 7,057 x 2,048 gathered in shuffled order, their class vectors looked up (150 x 312),
 312 -> 1200 -> 2048 with two ReLUs, mean squared error over images and dimensions plus L2/2 on weights and
-biases, Adam at 1e-5: the released CUB script. demjax runs its real epoch (train/epoch.py, permutation and
-gathers included). The peers are PyTorch eager with fused Adam, and torch.compile of forward and backward with
-the same Adam. All start from the same weights and the same batches, and must agree on the first losses before
-anything is timed. Rounds are interleaved; medians; the ratio stands last.
+biases, Adam at 1e-5: the released CUB script. demjax runs its real epoch (train/engine/epoch.py,
+permutation and gathers included). The peers are PyTorch eager with fused Adam, and torch.compile of forward and
+backward with the same Adam. All start from the same weights and the same batches, and must agree on the first losses
+before anything is timed. Rounds are interleaved; medians; the ratio stands last. Without PyTorch only demjax is timed.
 """
 
 import argparse
@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 N_SEEN, N_IMAGES, N_SEMANTICS, N_HIDDEN, N_FEATURES, BATCH = 150, 7057, 312, 1200, 2048, 100
 RATE, L2 = 1e-5, 1e-2
 STEPS = -(-N_IMAGES // BATCH)  # of an epoch: 71
+HAS_TORCH = importlib.util.find_spec("torch") is not None
 AIMS = {"torch eager, fused Adam": 1.6, "torch.compile, fused Adam": 1.0}
 
 
@@ -39,9 +40,7 @@ def make_dataset() -> Any:
 
     from demjax.data.sources.planted import plant
 
-    full = plant(
-        n_classes=N_SEEN + 2, n_unseen=2, n_attributes=N_SEMANTICS, n_features=N_FEATURES, images_per_class=60
-    )
+    full = plant(n_classes=N_SEEN + 2, n_unseen=2, n_attributes=N_SEMANTICS, n_features=N_FEATURES, images_per_class=60)
     kept = np.sort(np.random.default_rng(0).permutation(full.splits["trainval"])[:N_IMAGES])
     splits = dict(full.splits) | {"trainval": kept, "train": kept[:0], "val": kept[:0]}
     return dataclasses.replace(full, splits=splits)
@@ -60,19 +59,20 @@ class Demjax:
         from demjax.mesh import data_mesh, replicate
         from demjax.tasks.zsl.dem import dem
         from demjax.train.engine.epoch import Plan, batch_order, compile_epoch
-from demjax.train.engine.state import init_state
         from demjax.train.engine.optimizer import make_optimizer
+        from demjax.train.engine.placement import place_rows
+        from demjax.train.engine.state import init_state
 
         self._jax = jax
-        task = dem(dataset, hidden=N_HIDDEN, init="released", semantics_scale="none", loss_form="released", l2=L2)
+        settings = dict(hidden=N_HIDDEN, init="released", semantics_scale="none", loss_form="released", l2=L2)
+        task = dem(dataset.spec, **settings)
         optimizer = make_optimizer(name="adam", learning_rate=RATE, total_steps=10**6)
         mesh = data_mesh(jax.devices(device)[:1])
-        rows = examples(dataset)
-        self._rows = replicate({k: rows[k] for k in task.fields}, mesh)
-        self._tables = replicate(dict(task.tables), mesh)
+        self._rows = place_rows(examples(dataset), task.fields, mesh)
+        self._constants = replicate(dict(task.constants(dataset)), mesh)
         self._epoch = compile_epoch(task, optimizer, mesh, Plan(n_rows=N_IMAGES, batch_size=BATCH))
         self._state = replicate(init_state(task, optimizer, seed=0), mesh)
-        params = self._state.params
+        params = self._state.variables.params
         self.weights = [np.array(params[a][b][...]) for a in ("hidden", "visual") for b in ("kernel", "bias")]
         pass_key = jax.random.fold_in(jax.random.wrap_key_data(self._state.key), 0)
         self.order = np.array(batch_order(jax.random.split(pass_key)[0], N_IMAGES, BATCH, BATCH))
@@ -80,7 +80,7 @@ from demjax.train.engine.state import init_state
 
     def epoch(self) -> Any:
         """Losses of the next 71 steps; returns when they are done."""
-        self._state, losses = self._jax.block_until_ready(self._epoch(self._state, self._rows, self._tables))
+        self._state, losses = self._jax.block_until_ready(self._epoch(self._state, self._rows, self._constants))
         return losses["loss"]
 
 
@@ -127,10 +127,14 @@ class Torch:
 def check_device(device: str) -> None:
     """Both sides must see the GPU, or the comparison is none; one line instead of a traceback."""
     import jax
-    import torch
 
     if device == "gpu" and jax.default_backend() != "gpu":
         sys.exit(f"JAX sees no GPU (backend {jax.default_backend()}): pip install 'jax[cuda13]', or --device cpu")
+    if not HAS_TORCH:
+        print("torch is not installed: only demjax is timed; pip install torch (CPU), or its build for your GPU")
+        return
+    import torch
+
     if device == "gpu" and not torch.cuda.is_available():
         sys.exit(f"torch {torch.__version__} sees no GPU: install its CUDA build, or --device cpu")
 
@@ -138,6 +142,8 @@ def check_device(device: str) -> None:
 def contestants(device: str) -> list[Any]:
     dataset = make_dataset()
     ours = Demjax(dataset, device)
+    if not HAS_TORCH:
+        return [ours]
     peers = [("torch eager, fused Adam", None), ("torch.compile, fused Adam", "default")]
     if device == "gpu":
         peers.append(("torch.compile reduce-overhead, fused Adam", "reduce-overhead"))
@@ -172,17 +178,19 @@ def measure(these: list[Any], rounds: int, time_of: Callable[[], float] = time.p
 
 def machine() -> str:
     import jax
-    import torch
 
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
         models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         model = models[0].partition(":")[2].strip() if models else model
-    return (
-        f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}; Python {platform.python_version()}, "
-        f"jax {jax.__version__}, torch {torch.__version__} with {torch.get_num_threads()} threads"
-    )
+    line = f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}; Python {platform.python_version()}, "
+    line += f"jax {jax.__version__}"
+    if HAS_TORCH:
+        import torch
+
+        line += f", torch {torch.__version__} with {torch.get_num_threads()} threads"
+    return line
 
 
 def main() -> None:
@@ -191,8 +199,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="epochs of 71 steps timed for each (default 7)")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     args = parser.parse_args()
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("this benchmark compares with PyTorch: pip install torch (CPU), or the build for your GPU")
     check_device(args.device)
     if args.rounds < 1:
         parser.error(f"--rounds is {args.rounds}: expected 1 or more")

@@ -26,17 +26,18 @@ class Streams:
 
     def __init__(self, file: Path, device: str, chunk_mib: int):
         import jax
-        from demjax.data.picked import Indexed
 
+        from demjax.data import Indexed, Rows
         from demjax.mesh import data_mesh
-        from demjax.train import feed
+        from demjax.train.engine.feed import Feed
+        from demjax.train.engine.placement import choose_placement
 
         self._jax, self._mapped = jax, np.load(file, mmap_mode="r")
         n, row_bytes = len(self._mapped), WIDTH * 4
-        rows = {"features": Indexed(self._mapped, np.arange(n)), "weight": np.append(np.ones(n, np.float32), 0)}
-        mesh = data_mesh(jax.devices(device)[:1])
-        self._placement = feed.choose_placement("streamed", rows, ("features",), mesh, (chunk_mib << 20) // row_bytes)
-        self._feed = feed.Feed(self._placement, rows, ("features",), mesh, jax.random.key_data(jax.random.key(0)))
+        columns = {"features": Indexed(self._mapped, np.arange(n)), "weight": np.append(np.ones(n, np.float32), 0)}
+        rows, fields, mesh = Rows(columns, streams=True), ("features",), data_mesh(jax.devices(device)[:1])
+        self._placement = choose_placement("streamed", rows, fields, mesh, (chunk_mib << 20) // row_bytes)
+        self._feed = Feed(self._placement, rows, fields, mesh, jax.random.key_data(jax.random.key(0)))
         self._device, self._calls = jax.devices(device)[0], 0
         self.n_bytes = n * row_bytes
 
@@ -67,25 +68,26 @@ class Resident:
 
     def __init__(self, device: str):
         import jax
-        from demjax.train.epoch import Plan, compile_epoch, init_state, take
 
         from demjax.data import load
         from demjax.data.batches import examples
         from demjax.mesh import data_mesh, replicate
         from demjax.tasks import TASKS
+        from demjax.train.engine.epoch import Plan, compile_epoch
         from demjax.train.engine.optimizer import make_optimizer
+        from demjax.train.engine.placement import place_rows, take
+        from demjax.train.engine.state import init_state
 
         planted = dict(n_classes=60, n_unseen=10, n_attributes=312, n_features=WIDTH, images_per_class=180)
         data = load("planted", planted=planted)
-        task = TASKS["dem"](data, hidden=700)
+        task = TASKS["dem"](data.spec, hidden=700)
         optimizer = make_optimizer(name="adam", learning_rate=1e-4, total_steps=STEPS, steps_per_pass=STEPS)
         mesh, rows = data_mesh(jax.devices(device)[:1]), examples(data)
-        plan = Plan(len(rows["weight"]) - 1, 100)
+        plan = Plan(rows.n_rows, 100)
         self._jax, self._state = jax, replicate(init_state(task, optimizer, 0), mesh)
-        self._rows = replicate({name: np.asarray(rows[name]) for name in task.fields}, mesh)
-        self._tables = replicate(dict(task.tables), mesh)
+        self._rows = place_rows(rows, task.fields, mesh)
+        self._constants = replicate(dict(task.constants(data)), mesh)
         self._epoch = compile_epoch(task, optimizer, mesh, plan)
-        n_steps = -(-plan.n_rows // plan.batch_size)
 
         @jax.jit
         def pick(state: Any, rows: Any) -> Any:
@@ -97,10 +99,10 @@ class Resident:
 
             return jax.lax.scan(step, take(rows, orders[0]), orders)[0]
 
-        self._pick, self.n_steps = pick, n_steps
+        self._pick, self.n_steps = pick, plan.steps
 
     def epoch(self) -> None:
-        self._state, losses = self._epoch(self._state, self._rows, self._tables)
+        self._state, losses = self._epoch(self._state, self._rows, self._constants)
         self._jax.block_until_ready(losses)
 
     def pick(self) -> None:

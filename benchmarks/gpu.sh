@@ -56,13 +56,13 @@ PY
 "$python" - <<'PY' 2>&1 | tee "$out/search.txt"
 import numpy as np
 from demjax.search import certificate, nearest
-from demjax.search.problem import pose
+from demjax.search.problem import checked_problem
 
 rng = np.random.default_rng(0)
 for score in ("euclidean", "cosine", "dot"):
     for offset in (0, 1000):
         q, g = (offset + rng.standard_normal((n, 512), np.float32) for n in (500, 20_000))
-        found = certificate.certified(pose(q, g, score, None, False, k=10), 10)
+        found = certificate.certified(checked_problem(q, g, score, None, False, k=10), 10)
         x, y = q.astype(np.float64), g.astype(np.float64)
         if score == "cosine":
             x, y = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (x, y))

@@ -8,6 +8,7 @@ built their index before the clock starts; demjax has none and does everything w
 of the ids equal those of float64 brute force is counted on 100 queries. The ratio, peer over ours, comes last.
 """
 
+import importlib.util
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +33,6 @@ def on_cpu(queries: np.ndarray, gallery: np.ndarray, k: int) -> dict[str, Callab
     import faiss
     import jax
     import jax.numpy as jnp
-    import torch
     from sklearn.neighbors import NearestNeighbors
 
     from demjax.search import nearest
@@ -40,8 +40,6 @@ def on_cpu(queries: np.ndarray, gallery: np.ndarray, k: int) -> dict[str, Callab
     flat = faiss.IndexFlatL2(queries.shape[1])
     flat.add(gallery)
     brute = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(gallery)
-    tq, tg = torch.from_numpy(queries), torch.from_numpy(gallery)
-    t_half = (tg * tg).sum(1) / 2
     jq, jg = jnp.asarray(queries), jnp.asarray(gallery)
 
     @jax.jit
@@ -53,19 +51,28 @@ def on_cpu(queries: np.ndarray, gallery: np.ndarray, k: int) -> dict[str, Callab
         "demjax certified": lambda: nearest(queries, gallery, k, precision="certified").ids,
         "demjax highest": lambda: nearest(queries, gallery, k).ids,
         "faiss IndexFlatL2": lambda: flat.search(queries, k)[1],
-        "torch matmul + topk": lambda: torch.topk(tq @ tg.T - t_half, k).indices.numpy(),
+        **(by_torch(queries, gallery, k) if importlib.util.find_spec("torch") else {}),
         "jax.numpy matmul + lax.top_k": lambda: np.asarray(plain(jq, jg)),
         "scikit-learn brute": lambda: brute.kneighbors(queries, return_distance=False),
     }
+
+
+def by_torch(queries: np.ndarray, gallery: np.ndarray, k: int) -> dict[str, Callable[[], Any]]:
+    import torch
+
+    q, g = torch.from_numpy(queries), torch.from_numpy(gallery)
+    half = (g * g).sum(1) / 2
+    return {"torch matmul + topk": lambda: torch.topk(q @ g.T - half, k).indices.numpy()}
 
 
 def cpu(given: Any) -> dict[str, Any]:
     import faiss
     import jax
     import sklearn
-    import torch
 
-    torch.set_num_threads(measure.os.cpu_count() or 1)
+    torch = importlib.import_module("torch") if measure.has("torch") else None
+    if torch:
+        torch.set_num_threads(measure.os.cpu_count() or 1)
     print(measure.machine(jax, faiss, sklearn, torch))
     result = {}
     for d in WIDTHS:

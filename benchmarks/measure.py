@@ -1,6 +1,7 @@
 """What the search benchmarks share: interleaved rounds, medians, and the ratio last."""
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -24,6 +25,14 @@ def options(doc: str, **defaults: int | str) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def has(peer: str) -> bool:
+    """Whether a peer is installed; where it is not, a line says what is measured without it."""
+    if importlib.util.find_spec(peer):
+        return True
+    print(f"{peer} is not installed: measured without it; pip install {peer} for the comparison")
+    return False
+
+
 def machine(*modules: Any) -> str:
     """Processor, cores, and versions."""
     model = platform.processor() or "unknown processor"
@@ -31,7 +40,7 @@ def machine(*modules: Any) -> str:
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break
-    versions = ", ".join(f"{m.__name__} {m.__version__}" for m in modules)
+    versions = ", ".join(f"{m.__name__} {m.__version__}" for m in modules if m)
     load = os.getloadavg()[0]
     return f"{model}, {os.cpu_count()} cores, load {load:.1f}, Python {platform.python_version()}, {versions}"
 

@@ -10,6 +10,7 @@ all at once with a hand-written Adam on stacked tensors, as its documentation do
 same batches. Seconds for all members; the ratios stand last.
 """
 
+import importlib
 from typing import Any
 
 import measure
@@ -34,9 +35,11 @@ class Demjax:
         import jax
 
         from demjax.train.config import default_config
-        from demjax.train.engine.epoch import compile_epoch, state_maker
+        from demjax.train.engine.epoch import compile_epoch
+        from demjax.train.engine.placement import place_rows
+        from demjax.train.engine.state import state_maker
         from demjax.train.experiment import build
-        from demjax.train.sweep import replicas as replicas_module
+        from demjax.train.sweep import replicas
 
         del data
         self._jax = jax
@@ -50,28 +53,28 @@ class Demjax:
         config.train.update(batching="examples", batch_size=BATCH, passes_per_epoch=passes, epochs=1)
         config.population.update(seeds=1, settings=(("optimizer.learning_rate", rates),))
         devices = jax.devices(device)[:1]
-        self._population = replicas_module.build_population(config, devices)
-        run = self._population.run
-        self.steps = run.steps_per_epoch
-        self._rows = jax.device_put({name: run.rows[name] for name in run.task.fields}, devices[0])
-        self._tables = jax.device_put(dict(run.task.tables), devices[0])
-        self._together = replicas_module.compile_population(self._population)
-        self._states = replicas_module.initial_states
-        alone = build(replicas_module.member_config(config, self._population.members[0]), devices)
-        self._alone, self._epoch = alone, compile_epoch(alone.task, run.optimizer, alone.mesh, alone.plan)
+        self._population = population = replicas.build_population(config, devices)
+        shared = population.experiment
+        self.steps = shared.steps_per_epoch
+        self._rows = place_rows(shared.rows, shared.task.fields, shared.mesh)
+        self._constants = jax.device_put(dict(shared.constants), devices[0])
+        self._together = replicas.compile_population(population)
+        self._states = replicas.initial_states
+        alone = build(replicas.member_config(config, population.members[0]), devices)
+        self._epoch = compile_epoch(alone.task, population.optimizer, alone.mesh, alone.plan)
         self._rates = rates
-        self._make = state_maker(alone.task, run.optimizer)
-        self.parameters = sum(x.size for x in jax.tree.leaves(self._make(np.uint32(0)).params))
+        make = state_maker(alone.task, population.optimizer)
+        self._fresh = lambda: make(np.uint32(0), alone.statistics)
+        self.parameters = sum(x.size for x in jax.tree.leaves(self._fresh().variables.params))
 
     def population(self) -> None:
         states = self._states(self._population)
-        self._jax.block_until_ready(self._together(states, self._population.numbers, self._rows, self._tables))
+        self._jax.block_until_ready(self._together(states, self._population.numbers, self._rows, self._constants))
 
     def singles(self) -> None:
         for rate in self._rates:
-            state = self._make(np.uint32(0))
-            tables = self._tables | {"learning_rate": np.float32(rate)}
-            self._jax.block_until_ready(self._epoch(state, self._rows, tables))
+            constants = self._constants | {"learning_rate": np.float32(rate)}
+            self._jax.block_until_ready(self._epoch(self._fresh(), self._rows, constants))
 
 
 class Torch:
@@ -136,18 +139,15 @@ class Torch:
 
 def main(given: Any) -> None:
     import jax
-    import torch
 
+    torch = importlib.import_module("torch") if measure.has("torch") else None
     print(measure.machine(jax, np, torch))
     data = arrays()
     ours = Demjax(data, given.members, given.passes, given.device)
-    peer = Torch(data, given.members, ours.steps, given.device)
-    contestants = {
-        "demjax population": ours.population,
-        "demjax, single runs": ours.singles,
-        "torch eager, fused Adam": peer.eager,
-        "torch.func.vmap": peer.vmapped,
-    }
+    contestants = {"demjax population": ours.population, "demjax, single runs": ours.singles}
+    if torch:
+        peer = Torch(data, given.members, ours.steps, given.device)
+        contestants |= {"torch eager, fused Adam": peer.eager, "torch.func.vmap": peer.vmapped}
     seconds = measure.timed(contestants, given.rounds)
     print(f"{given.members} members x {ours.steps} steps, {ours.parameters:,} parameters each, {given.device}")
     measure.table(seconds, "demjax population")

@@ -11,6 +11,7 @@ The model has ImageNet-21k in mind: 14.2 million features of 2,048 numbers, 21,8
 1,600 hidden units. Peaks are of data sheets, and nothing of it has been measured.
 """
 
+import dataclasses
 import math
 import os
 import re
@@ -30,26 +31,29 @@ class Contest:
     def __init__(self, n_devices: int, rows: int):
         import jax
         import numpy as np
-        from demjax.train.epoch import Plan, compile_epoch, init_state
 
         from demjax.data import load
         from demjax.data.batches import examples
         from demjax.mesh import data_mesh, replicate
         from demjax.tasks import TASKS
+        from demjax.train.engine.epoch import Plan, compile_epoch
         from demjax.train.engine.optimizer import make_optimizer
+        from demjax.train.engine.placement import place_rows
+        from demjax.train.engine.state import init_state
 
         n_attributes, hidden, n_features = LAYERS
         per_class = 2 + rows * STEPS // 40
         planted = dict(n_classes=50, n_unseen=10, n_attributes=n_attributes, n_features=64, images_per_class=per_class)
         data = load("planted", planted=planted)
         wide = np.random.default_rng(0).standard_normal((len(data.labels), n_features), np.float32)
-        data = type(data)(**{f: getattr(data, f) for f in data.__dataclass_fields__} | {"features": wide})
-        task = TASKS["dem"](data, hidden=hidden)
+        data = dataclasses.replace(data, features=wide)
+        task = TASKS["dem"](data.spec, hidden=hidden)
         optimizer = make_optimizer(name="adam", learning_rate=1e-4, total_steps=STEPS, steps_per_pass=STEPS)
         mesh, all_rows = data_mesh(jax.devices()[:n_devices]), examples(data)
-        kept = {name: np.concatenate([x[: rows * STEPS], x[-1:]]) for name, x in all_rows.items()}
+        kept = {name: np.concatenate([x[: rows * STEPS], x[-1:]]) for name, x in all_rows.columns.items()}
         self._state = replicate(init_state(task, optimizer, 0), mesh)
-        placed = replicate({k: kept[k] for k in task.fields}, mesh), replicate(dict(task.tables), mesh)
+        constants = replicate(dict(task.constants(data)), mesh)
+        placed = place_rows(all_rows._replace(columns=kept), task.fields, mesh), constants
         compiled = compile_epoch(task, optimizer, mesh, Plan(rows * STEPS, rows)).lower(self._state, *placed).compile()
         self.moved = moved_bytes(compiled.as_text(), n_devices)
         self._jax, self._epoch, self._placed = jax, compiled, placed

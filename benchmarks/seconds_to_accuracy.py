@@ -9,6 +9,7 @@ every pass, as the scripts do every so many steps. Looking is not counted, on ei
 accuracy, not steps: the full batch of class sums and minibatches are different optimisers.
 """
 
+import importlib
 import time
 from typing import Any
 
@@ -28,31 +29,32 @@ def t1(features: np.ndarray, labels: np.ndarray, prototypes: np.ndarray, classes
 def ours(data: Any, batching: str, aim: float, seed: int, most: int) -> tuple[float, float]:
     """(seconds, T1)."""
     import jax
-    from demjax.train.epoch import Plan, compile_epoch, init_state
 
-    from demjax.data.batches import BATCHING
     from demjax.mesh import data_mesh, replicate
     from demjax.tasks.zsl.dem import dem
+    from demjax.train.engine.epoch import Plan, compile_epoch
     from demjax.train.engine.optimizer import make_optimizer
+    from demjax.train.engine.placement import place_rows
+    from demjax.train.engine.state import init_state
 
     test = data.splits["test_unseen"]
     begun = time.perf_counter()
-    task = dem(data, hidden=HIDDEN, l2=L2)
+    task = dem(data.spec, hidden=HIDDEN, l2=L2)
     optimizer = make_optimizer(name="adam", learning_rate=RATE, total_steps=1)
     mesh = data_mesh(jax.devices()[:1])
-    rows = BATCHING[batching](data)
-    n = len(rows["weight"]) - 1
-    full = batching == "class_sums"
+    rows = task.batchings[batching](data)
+    n, full = rows.n_rows, batching == "class_sums"
     epoch = compile_epoch(task, optimizer, mesh, Plan(n, n if full else BATCH, passes=25 if full else 1))
     state = replicate(init_state(task, optimizer, seed), mesh)
-    rows, tables = (replicate(dict(x), mesh) for x in ({k: rows[k] for k in task.fields}, task.tables))
+    placed, constants = place_rows(rows, task.fields, mesh), replicate(dict(task.constants(data)), mesh)
     spent = time.perf_counter() - begun
     reached = 0.0
     for _ in range(most):
         begun = time.perf_counter()
-        state, _ = jax.block_until_ready(epoch(state, rows, tables))
+        state, _ = jax.block_until_ready(epoch(state, placed, constants))
         spent += time.perf_counter() - begun
-        prototypes = np.asarray(task.gallery(state.params, data, data.unseen))
+        unseen = data.items("class", data.unseen, task.columns("class"))
+        prototypes = np.asarray(task.embed["class"](state.variables, unseen))
         reached = t1(data.features[test], data.labels[test], prototypes, data.unseen)
         if reached >= aim:
             return spent, reached
@@ -65,7 +67,7 @@ def pytorch(data: Any, aim: float, seed: int, most: int) -> tuple[float, float]:
     torch.manual_seed(seed)
     ids, test = data.splits["trainval"], data.splits["test_unseen"]
     begun = time.perf_counter()
-    table = torch.tensor(data.table("sqrt"))
+    table = torch.tensor(data.class_vectors("sqrt"))
     x, label = torch.tensor(data.features[ids]), torch.tensor(data.labels[ids])
     net = torch.nn.Sequential(
         torch.nn.Linear(table.shape[1], HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, x.shape[1]), torch.nn.ReLU()
@@ -94,17 +96,18 @@ def pytorch(data: Any, aim: float, seed: int, most: int) -> tuple[float, float]:
 
 def main(given: Any) -> None:
     import jax
-    import torch
 
     from demjax.data import load
 
+    torch = importlib.import_module("torch") if measure.has("torch") else None
     print(measure.machine(jax, np, torch))
     data, aim = load("CUB", dir=given.dir, features="vgg19"), given.percent / 100
     contestants = {
         "demjax, class sums": lambda seed: ours(data, "class_sums", aim, seed, 40),
         "demjax, minibatches": lambda seed: ours(data, "examples", aim, seed, given.passes),
-        "torch eager, minibatches": lambda seed: pytorch(data, aim, seed, given.passes),
     }
+    if torch:
+        contestants["torch eager, minibatches"] = lambda seed: pytorch(data, aim, seed, given.passes)
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for seed in range(given.rounds):
         for name, run in contestants.items():

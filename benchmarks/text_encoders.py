@@ -9,6 +9,7 @@ that are drawn beforehand; its first layer looks its weights up, as ours does, o
 public port does; the LSTM is torch.nn.LSTM. Encoding is the forward pass of 1,024 captions, from numbers to vectors.
 """
 
+import importlib
 from typing import Any
 
 import measure
@@ -25,26 +26,29 @@ class Demjax:
     def __init__(self, name: str, device: str):
         import jax
         import optax
-        from demjax.train.epoch import Plan, compile_epoch, init_state
         from flax import nnx
 
         from demjax.data import load
         from demjax.data.batches import classes
         from demjax.mesh import data_mesh, replicate
         from demjax.models import TextEncoder
+        from demjax.tasks.zsl.ds_sje import ds_sje
+        from demjax.train.engine.epoch import Draw, Plan, compile_epoch
+        from demjax.train.engine.placement import place_rows
+        from demjax.train.engine.state import init_state
 
         self._jax = jax
         planted = dict(n_classes=52, n_unseen=2, n_attributes=312, n_features=N_FEATURES, images_per_class=20)
         data = load("planted", planted=planted, descriptions="generated")
-        task = description(data, encoder=name)
+        task = ds_sje(data.spec, encoder=name)
         optimizer = optax.rmsprop(RATE, decay=0.99, eps_in_sqrt=False)
         mesh, rows = data_mesh(jax.devices(device)[:1]), classes(data)
-        plan = Plan(len(rows["weight"]) - 1, BATCH, passes=1, drawn=True)
-        self.steps = plan.n_rows
+        plan = Plan(rows.n_rows, BATCH, draw=Draw.of(rows.group))
+        self.steps, constants = plan.steps, dict(task.constants(data))
         self._state = replicate(init_state(task, optimizer, 0), mesh)
-        self._data = replicate({k: rows[k] for k in task.fields}, mesh), replicate(dict(task.tables), mesh)
+        self._data = place_rows(rows, task.fields, mesh), replicate(constants, mesh)
         self._epoch = compile_epoch(task, optimizer, mesh, plan)
-        self.inputs = np.asarray(task.tables["inputs"])[:N_ENCODED]
+        self.inputs = np.asarray(constants["inputs"])[:N_ENCODED]
         self.n_in = 70 if name.startswith("char") else 312
         graph, params = nnx.split(TextEncoder(name, self.n_in, N_FEATURES, rngs=nnx.Rngs(0)))
         highest = jax.default_matmul_precision("highest")  # as demjax.encode has it
@@ -180,15 +184,15 @@ class Torch:
 
 def main(given: Any) -> None:
     import jax
-    import torch
 
+    torch = importlib.import_module("torch") if measure.has("torch") else None
     print(measure.machine(jax, np, torch))
     everything: dict[str, dict[str, list[float]]] = {}
     for name in given.encoders.split(","):
         ours = Demjax(name, given.device)
         args = (name, ours.n_in, ours.inputs, ours.steps, given.device)
-        peers = {"torch": Torch(*args, look_up=True)}
-        if name not in ("bow", "word_lstm", "char_lstm"):
+        peers = {"torch": Torch(*args, look_up=True)} if torch else {}
+        if torch and name not in ("bow", "word_lstm", "char_lstm"):
             peers["torch, one-hot"] = Torch(*args, look_up=False)
         for what, n in (("train", ours.steps * BATCH), ("encode", len(ours.inputs))):
             contestants = {"demjax": getattr(ours, what)} | {k: getattr(p, what) for k, p in peers.items()}

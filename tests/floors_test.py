@@ -12,7 +12,7 @@ TRAIN = dict(config=0, data_cache=1, engine=1, run_folder=1, embedder=1, evaluat
 TRAIN |= dict(plots=4, experiment=4, summary=5, epochs=5, restore=5, fit=6, sweep=7)
 COMMAND = 8  # the __main__.py of a room is a command line
 NO_ROOM = {"utils", "helpers", "common", "misc", "core", "lib"}
-MOST_LINES = 250
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 250, 60
 
 
 def imported(file: Path, package: Path) -> list[tuple[int, str]]:
@@ -121,6 +121,13 @@ def test_only_train_and_the_command_line_see_the_config():
         names = [name for _, name in imported(file, PACKAGE)]
         if FLOOR.get(room, 8) < FLOOR["train"]:
             assert not any(n.startswith("ml_collections") for n in names), file
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_functions_are_short(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < MOST_LINES_OF_A_FUNCTION, node.name
 
 
 FAMILIES = ("zsl/", "gzsl", "hubness/n1", "text_to_image", "image_to_text", "top1", "harmonic", "ausuc")

@@ -57,6 +57,7 @@ def config_path(argv: list[str]) -> str:
 
 
 def flag_mistake(argv: list[str], error: Exception) -> str:
+    """The message for an error in the flags, in one line."""
     known = flatten(default_config())
     for arg in argv:
         key = arg.lstrip("-").partition("=")[0].removeprefix("config.")

@@ -72,20 +72,12 @@ def nearest(
         `certified` with a correction or a score that cannot be proved.
     """
     choose("precision", precision, PRECISIONS)
-    if correction and precision != "highest":
-        raise UserError(
-            f"a correction with precision={precision!r}: expected 'highest'; corrected scores are not proved"
-        )
     problem = checked_problem(queries, gallery, score, mesh, progress, exclude_self, k)
     k = int(k)
     if correction:
-        _check_correction(correction, problem)
-    if precision == "certified" and (isinstance(problem.score, Pair) or problem.score.mean_of_best > 1):
-        raise UserError(
-            f"{described(problem.score)} with precision='certified': expected 'highest'; only the greatest of the "
-            "vector scores of a query is proved"
-        )
+        _check_correction(correction, problem, precision)
     if precision == "certified":
+        _check_provable(problem)
         ids, scores, _ = certified(problem, k)
         blocks = [ids], [scores.astype(np.float32)]
     else:
@@ -96,8 +88,20 @@ def nearest(
     return result
 
 
-def _check_correction(correction: tuple[Callable, tuple, tuple, AnyScore], problem: Problem) -> None:
+def _check_provable(problem: Problem) -> None:
+    if isinstance(problem.score, Pair) or problem.score.mean_of_best > 1:
+        raise UserError(
+            f"{described(problem.score)} with precision='certified': expected 'highest'; only the greatest of the "
+            "vector scores of a query is proved"
+        )
+
+
+def _check_correction(correction: tuple[Callable, tuple, tuple, AnyScore], problem: Problem, precision: str) -> None:
     _, q_fields, g_fields, score = correction
+    if precision != "highest":
+        raise UserError(
+            f"a correction with precision={precision!r}: expected 'highest'; corrected scores are not proved"
+        )
     if not same_score(score, problem.score):
         raise UserError(
             f"the correction is for {described(score)} scores, the search is by {described(problem.score)}: expected "

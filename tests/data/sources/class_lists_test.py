@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from demjax.tasks.zsl.ridge import ridge
+from demjax.tasks.zsl.linear import ridge
 
 from demjax.checks import UserError
 from demjax.data import load
