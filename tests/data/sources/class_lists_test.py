@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from demjax.tasks.zsl.linear import ridge
 
 from demjax.checks import UserError
 from demjax.data import load
@@ -12,6 +11,7 @@ from demjax.data.batches import class_sums
 from demjax.data.text.captions import Caption, arrange
 from demjax.protocols import default_options
 from demjax.tasks import Variables
+from demjax.tasks.zsl.linear import ridge
 from demjax.train import embedder
 from demjax.train.evaluate import Options, evaluate
 
