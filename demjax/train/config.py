@@ -45,7 +45,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.data.split = "auto"  # auto, or the version the split file must be: ps1 | ps2; TRAIN/TEST: two class lists
     config.data.descriptions = ""  # captions: a folder of .txt, a .csv, .json or .jsonl file; or generated
     config.data.fold = "test"  # test, or val (val2, val3): a view of trainval in which no test image exists
-    config.data.planted = planted = ConfigDict()  # used by name = planted: see data/synthetic.py
+    config.data.planted = planted = ConfigDict()  # used by name = planted: see data/sources/planted.py
     planted.n_classes = 100
     planted.n_unseen = 25
     planted.n_attributes = 16
@@ -64,7 +64,9 @@ def default_config(task: str = "dem") -> ConfigDict:
     # classes: different ones in every step, and an image of each
     config.train.batching = "auto"
     config.train.batch_size = 0  # rows a step; 0: all rows
-    config.train.placement = "auto"  # of the rows: replicated | sharded | streamed, see train/feed.py; auto: by size
+    config.train.placement = (
+        "auto"  # replicated | sharded | streamed (train/engine/placement.py); auto: by the size of the rows
+    )
     config.train.chunk_rows = 0  # streamed at once; 0: 256 MiB of them
     config.train.precision = "highest"  # of matrix products: highest | high | default
     config.train.checkpoint_every = 1  # epochs; the last one is always saved
@@ -116,7 +118,9 @@ def _add_searches(config: ConfigDict) -> None:
     config.select.objective = "auto"  # a metric of the protocols; auto: the usual one of the task
     config.select.seeds = 3
 
-    config.population = ConfigDict()  # many runs as one program: every setting with every seed (train/population.py)
+    config.population = (
+        ConfigDict()
+    )  # every setting with every seed as one program (sweep/population.py)
     config.population.seeds = 0  # 0: off, a single run with config.seed
     config.population.settings = ()  # ((key, (value, ...)), ...): optimizer.learning_rate and numbers of the loss
     # or, in a config file, by their last names: config.population = dict(seeds=5, learning_rate=(1e-3, 3e-3))

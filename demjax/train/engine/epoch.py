@@ -143,7 +143,8 @@ def run_steps(
     def run(trained, orders, keys, rows, constants):
         def step(carry, inputs):
             (variables, opt_state), (ids, key) = carry, inputs
-            batch = constants | take({name: rows[name] for name in rows.keys() & {*task.fields, "row"}}, ids)
+            fields = (name for name in (*task.fields, "row") if name in rows)  # in one order in all processes
+            batch = constants | take({name: rows[name] for name in fields}, ids)
             values, state, grads = global_loss_and_grads(task, variables, batch, key, frozen)
             updates, opt_state = optimizer.update(grads, opt_state, variables.params)
             if "learning_rate" in constants:

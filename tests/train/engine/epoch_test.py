@@ -1,5 +1,9 @@
 """One compiled epoch: the same on one device and on eight, and what must make it differ."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +22,7 @@ from demjax.train.engine.epoch import Draw, Plan, batch_order, compile_epoch
 from demjax.train.engine.optimizer import check_groups, frozen_in, make_optimizer
 from demjax.train.engine.placement import place_rows
 from demjax.train.engine.state import init_state
+from tests.waiting import HUNG
 
 # 9 seen classes x 10 images: 90 rows, batches of 13 (neither divides by 8), the last one of 12.
 DATASET = plant(n_classes=12, n_unseen=3, n_attributes=6, n_features=20, images_per_class=13)
@@ -297,3 +302,34 @@ def test_groups_that_do_not_fit():
         check_groups(Groups(lambda p: p, start={"heads": 1}), ("head", "body"))
     with pytest.raises(UserError, match="group 'head' begins in epoch -1"):
         check_groups(Groups(lambda p: p, start={"head": -1}), ("head", "body"))
+
+
+LOWERED = """
+import hashlib, jax
+from demjax.data.batches import examples
+from demjax.data.sources.planted import plant
+from demjax.mesh import data_mesh
+from demjax.tasks.zsl.dem import dem
+from demjax.train.engine.epoch import Plan, compile_epoch
+from demjax.train.engine.optimizer import make_optimizer
+from demjax.train.engine.placement import place_rows
+from demjax.train.engine.state import init_state
+data = plant(n_classes=6, n_unseen=2, n_attributes=3, n_features=4, images_per_class=5)
+task, mesh = dem(data.spec, hidden=3), data_mesh(jax.devices()[:1])
+optimizer = make_optimizer(name="sgd", learning_rate=1e-3, total_steps=3)
+epoch = compile_epoch(task, optimizer, mesh, Plan(n_rows=16, batch_size=8))
+rows = place_rows(examples(data), task.fields, mesh)
+lowered = epoch.lower(init_state(task, optimizer, 0), rows, task.constants(data))
+print(hashlib.sha256(lowered.as_text().encode()).hexdigest())
+"""
+
+
+def test_all_processes_compile_the_same_program():
+    """The order of a set differs from process to process: a program that followed it would differ, too."""
+    command = [sys.executable, "-c", LOWERED]
+    started = [
+        subprocess.Popen(command, env=os.environ | {"PYTHONHASHSEED": seed}, stdout=subprocess.PIPE, text=True)
+        for seed in ("0", "1", "2")
+    ]
+    digests = {process.communicate(timeout=HUNG)[0] for process in started}
+    assert len(digests) == 1 and all(len(digest) == 65 for digest in digests)
