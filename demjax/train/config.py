@@ -64,9 +64,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     # classes: different ones in every step, and an image of each
     config.train.batching = "auto"
     config.train.batch_size = 0  # rows a step; 0: all rows
-    config.train.placement = (
-        "auto"  # replicated | sharded | streamed (train/engine/placement.py); auto: by the size of the rows
-    )
+    config.train.placement = "auto"  # replicated | sharded | streamed, by size (train/engine/placement.py)
     config.train.chunk_rows = 0  # streamed at once; 0: 256 MiB of them
     config.train.precision = "highest"  # of matrix products: highest | high | default
     config.train.checkpoint_every = 1  # epochs; the last one is always saved
