@@ -116,9 +116,7 @@ def _add_searches(config: ConfigDict) -> None:
     config.select.objective = "auto"  # a metric of the protocols; auto: the usual one of the task
     config.select.seeds = 3
 
-    config.population = (
-        ConfigDict()
-    )  # every setting with every seed as one program (sweep/population.py)
+    config.population = ConfigDict()  # every setting with every seed as one program (sweep/population.py)
     config.population.seeds = 0  # 0: off, a single run with config.seed
     config.population.settings = ()  # ((key, (value, ...)), ...): optimizer.learning_rate and numbers of the loss
     # or, in a config file, by their last names: config.population = dict(seeds=5, learning_rate=(1e-3, 3e-3))
