@@ -56,21 +56,25 @@ def load_object(reference: str) -> Any:
 
 
 @contextlib.contextmanager
-def errors_of(file: Path) -> Iterator[None]:
+def errors_of(reference: str | Path) -> Iterator[None]:
     """Turns what is raised in a user's file, or by what it calls, into one line with the file and its line.
+
+    `reference` is the file, or FILE.py:NAME; for the name of anything else nothing is changed.
 
     Raises:
       UserError: with the innermost line of the file that took part.
     """
+    file = reference if isinstance(reference, Path) else file_of(reference) if is_reference(reference) else None
     try:
         yield
-    except (UserError, OSError, KeyboardInterrupt):
+    except (UserError, OSError):
         raise
     except Exception as error:
-        line = _line_in(error, file)
-        where = f"{file}, line {line}" if line else str(file)
+        line = _line_in(error, file) if file else None
+        if line is None:
+            raise
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{where}: {type(error).__name__}: {reason}") from error
+        raise UserError(f"{file}, line {line}: {type(error).__name__}: {reason}") from error
 
 
 def _line_in(error: BaseException, file: Path) -> int | None:

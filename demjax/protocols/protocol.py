@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from demjax.checks import UserError
 from demjax.data.dataset import Dataset
 from demjax.search import Score
 
@@ -161,4 +162,11 @@ class Protocol:
     draw: Callable[[Any, Mapping[str, Any], Mapping[str, Any]], None] | None = None
 
     def __call__(self, embedder: Embedder, options: Options) -> Result:
-        return self.evaluate(embedder, options)
+        """Runs the protocol. Raises a UserError where its function returns no Result of numbers."""
+        result = self.evaluate(embedder, options)
+        if not isinstance(result, Result):
+            raise UserError(f"protocol {self.name} returns {type(result).__name__}: expected Result(metrics, details)")
+        for name, value in result.metrics.items():
+            if not isinstance(value, int | float | np.number):
+                raise UserError(f"protocol {self.name} returns {name} = {value!r}: expected a number")
+        return result._replace(metrics={name: float(value) for name, value in result.metrics.items()})

@@ -153,10 +153,11 @@ class Experiment:
           UserError: what does not fit.
         """
         check_options(self.options(), self.task, self.dataset)
-        if not self.task.solve:
-            _ = self.constants, self.statistics
-        if user_code.is_reference(self.config.task.name):
-            check_user_task(self)
+        with user_code.errors_of(self.config.task.name):
+            if not self.task.solve:
+                _ = self.constants, self.statistics
+            if user_code.is_reference(self.config.task.name):
+                check_user_task(self)
         if self.calibrates:
             self.twin.check()
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from demjax import distributed
+from demjax import distributed, user_code
 from demjax.checks import UserError
 from demjax.data import fingerprints
 from demjax.data.lazy_rows import Deferred
@@ -82,6 +82,7 @@ def run(
     if not distributed.is_first():
         say = silent
     with contextlib.ExitStack() as held:
+        held.enter_context(user_code.errors_of(experiment.config.task.name))
         with distributed.raise_in_all():
             _open(folder, experiment, held)
         shared_folder(folder)

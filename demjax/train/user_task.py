@@ -18,11 +18,10 @@ def check_user_task(experiment: Any) -> None:
       UserError: what raises, by file and line; fields that the rows lack; results of other forms or shapes.
     """
     task, file = experiment.task, user_code.file_of(experiment.config.task.name)
-    with user_code.errors_of(file):
-        if experiment.rows is not None:
-            _check_loss(experiment, file)
-        if task.solve is None:
-            _check_embed(experiment, file)
+    if experiment.rows is not None:
+        _check_loss(experiment, file)
+    if task.solve is None:
+        _check_embed(experiment, file)
 
 
 def _check_loss(experiment: Any, file: Any) -> None:
@@ -55,18 +54,20 @@ def _check_loss(experiment: Any, file: Any) -> None:
 
 
 def _check_embed(experiment: Any, file: Any) -> None:
+    """Embeds two images and all classes, where the task and the data have these sides."""
     task, data = experiment.task, experiment.dataset
     variables = experiment.fresh_state().variables
-    ids = data.ids("image", data.training)[:2]
-    items = data.items("image", ids, task.columns("image"))
-    embedded = task.embed["image"](variables, items) if "image" in task.embed else None
-    expected = "[2, d]" if task.score.vectors == 1 else f"[2, {task.score.vectors}, d]"
-    if embedded is not None and not task.pair and embedded.ndim != 2 + (task.score.vectors > 1):
-        raise UserError(
-            f"{file}: embed['image'] of {task.name} returns {embedded.shape} for 2 images: expected {expected}"
-        )
-    if embedded is not None and len(embedded) != 2:
-        raise UserError(f"{file}: embed['image'] of {task.name} returns {len(embedded)} rows for 2 images")
+    for side, split, n in (("image", data.training, 2), ("class", "all", None)):
+        if side not in task.embed or task.pair:
+            continue
+        ids = data.ids(side, split)[:n]
+        embedded = task.embed[side](variables, data.items(side, ids, task.columns(side)))
+        several = side == "image" and task.score.vectors > 1
+        expected = f"[{len(ids)}, {task.score.vectors}, d]" if several else f"[{len(ids)}, d]"
+        shape = getattr(embedded, "shape", ())
+        if len(shape) != 2 + several or len(embedded) != len(ids):
+            got = f"{shape}" if shape else type(embedded).__name__
+            raise UserError(f"{file}: embed[{side!r}] of {task.name} returns {got}: expected {expected}")
 
 
 def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:

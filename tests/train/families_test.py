@@ -136,7 +136,17 @@ BROKEN = {
     "state": (", variables.state\n", ', {"mean": wrong}\n', "returns the state .*mean.*: expected {}"),
     "raises": ("wrong = jnp", "wrong = batch['nothing'] + jnp", r"line \d+: KeyError: 'nothing'"),
     "shape": (EMBED, f"{EMBED}[:, :, None]", "multilabel.py, line"),
-    "one row": (EMBED, f"({EMBED})[:1]", "multilabel"),
+    "one row": (
+        EMBED,
+        f"{EMBED.replace('return', 'return (')})[:1]",
+        r"embed\['image'\] of multilabel returns \(1, 6\)",
+    ),
+    "class": (
+        'lambda variables, items: items["semantics"]}',
+        "lambda variables, items: 3}",
+        "returns int: expected .12, d",
+    ),
+    "constants": ("data.vectors[: len(spec.seen)], ", "data.vektors[: len(spec.seen)], ", "'vektors'"),
 }
 
 
@@ -153,6 +163,25 @@ def test_a_broken_file_is_named_with_its_line(tmp_path, name):
         run(config, tmp_path / "run")
     assert "\n" not in str(error.value) and str(tmp_path / "multilabel.py") in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+JUDGED = {
+    "raises": ("right = data.signs[", "right = data.sings[", r"line \d+: AttributeError"),
+    "no result": ("return Result(", "return print(", "protocol labels returns NoneType: expected Result"),
+    "no number": ("float(right.mean())", "right.mean(axis=0)", "protocol labels returns labels/precision@2 = array"),
+}
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_broken_protocol_is_named_and_the_run_is_kept(tmp_path, name):
+    """It runs after the training: the checkpoint stays, and the mended file is another task."""
+    old, new, message = JUDGED[name]
+    text = (TOYS / "multilabel.py").read_text()
+    assert text.count(old) == 1
+    (tmp_path / "multilabel.py").write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=message) as error:
+        run(config_of("multilabel", tmp_path, **{"train.epochs": 1}), tmp_path / "run")
+    assert "\n" not in str(error.value) and (tmp_path / "run" / "checkpoints" / "1").exists()
 
 
 def test_fields_that_the_rows_lack(tmp_path):
