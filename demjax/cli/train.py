@@ -23,7 +23,7 @@ from ml_collections import ConfigDict, config_flags
 from demjax.checks import UserError
 from demjax.cli import flags
 from demjax.cli.exit import exit_status
-from demjax.train.config import spelled_out
+from demjax.train.sweep.grid import spelled_out
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"  # read when JAX starts
 

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from demjax.checks import UserError
 from demjax.progress import duration
 from demjax.tasks import Variables
-from demjax.train.config import flatten, spelled_out
+from demjax.train.config import flatten
 from demjax.train.data_cache import DataCache
 from demjax.train.engine.placement import place_rows
 from demjax.train.engine.state import TrainState
@@ -30,6 +30,7 @@ from demjax.train.report import make_report, table
 from demjax.train.run_folder.checkpoint import Checkpoints
 from demjax.train.run_folder.folder import claim, open_folder, write_json
 from demjax.train.run_folder.stop import Preempted, stop
+from demjax.train.sweep.grid import spelled_out
 from demjax.train.sweep.replicas import (
     MEMBERS,
     Population,

@@ -16,12 +16,13 @@ from ml_collections import ConfigDict
 from demjax.checks import UserError, did_you_mean
 from demjax.mesh import DATA_AXIS
 from demjax.tasks import Variables
-from demjax.train.config import as_grid, check_config
+from demjax.train.config import check_config
 from demjax.train.data_cache import DataCache
 from demjax.train.engine.epoch import run_steps
 from demjax.train.engine.state import TrainState, state_maker
 from demjax.train.experiment import Experiment, build
 from demjax.train.parts import task_of
+from demjax.train.sweep.grid import as_grid
 
 MEMBERS = "members"
 RATE = "optimizer.learning_rate"

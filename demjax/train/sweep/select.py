@@ -13,13 +13,14 @@ from ml_collections import ConfigDict
 from demjax.checks import UserError, choose, did_you_mean, listed
 from demjax.data.files import read_json
 from demjax.protocols import default_options
-from demjax.train.config import as_grid, config_hash, flatten, spelled_out
+from demjax.train.config import config_hash, flatten
 from demjax.train.data_cache import DataCache
 from demjax.train.epochs import TrainingDiverged
 from demjax.train.experiment import build
 from demjax.train.fit import loud_only, train_and_evaluate
 from demjax.train.report import read_records
 from demjax.train.run_folder.folder import write_json
+from demjax.train.sweep.grid import as_grid, spelled_out
 from demjax.train.sweep.population import train_population
 from demjax.train.sweep.replicas import build_population
 

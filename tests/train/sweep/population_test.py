@@ -9,7 +9,7 @@ import pytest
 
 from demjax.checks import UserError
 from demjax.cli import tables
-from demjax.train.config import default_config, quick, spelled_out
+from demjax.train.config import default_config, quick
 from demjax.train.engine.epoch import compile_epoch
 from demjax.train.engine.placement import place_rows
 from demjax.train.experiment import build
@@ -17,6 +17,7 @@ from demjax.train.fit import train_and_evaluate
 from demjax.train.run_folder.stop import Preempted, stop
 from demjax.train.sweep import population as population_module
 from demjax.train.sweep import replicas as replicas_module
+from demjax.train.sweep.grid import spelled_out
 from demjax.train.sweep.population import train_population
 from demjax.train.sweep.replicas import build_population, compile_population, initial_states, member_config
 
