@@ -1,10 +1,13 @@
 """Objects from a user's Python file, FILE.py:NAME, and errors in such a file as one line that names its line."""
 
 import contextlib
+import dataclasses
+import functools
+import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,11 @@ def is_reference(name: str) -> bool:
 
 def file_of(reference: str) -> Path:
     """The file of FILE.py:NAME."""
-    return Path(reference.rpartition(":")[0]).expanduser()
+    return Path(reference.rpartition(":")[0]).expanduser().resolve()
 
 
 def load_python(file: Path) -> Any:
-    """A Python file as a module; each call runs it anew.
+    """A Python file as a module; run once, and again when its content has changed.
 
     Raises:
       UserError: there is no such file, or it raises, with the line.
@@ -31,13 +34,20 @@ def load_python(file: Path) -> Any:
         raise UserError(f"{file}: no such file")
     if file.suffix != ".py":
         raise UserError(f"{file}: expected a Python file")
-    name = f"demjax_user_{file.stem}"
+    file = file.resolve()
+    name = f"demjax_user_{file.stem}_{hashlib.sha256(str(file).encode() + file.read_bytes()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling of traces look a module up by its name
-    with errors_of(file):
-        spec.loader.exec_module(module)
+    try:
+        with errors_of(file):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
@@ -82,3 +92,24 @@ def _line_in(error: BaseException, file: Path) -> int | None:
         return error.lineno
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
     return lines[-1] if lines else None
+
+
+def guarded(value: Any, file: Path) -> Any:
+    """`value` with every function in it, however deep in dataclasses, tuples and mappings, under `errors_of(file)`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return dataclasses.replace(value, **{name: guarded(getattr(value, name), file) for name in names})
+    if isinstance(value, Mapping):
+        return {key: guarded(item, file) for key, item in value.items()}
+    if isinstance(value, tuple):
+        items = [guarded(item, file) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if not callable(value) or isinstance(value, type):
+        return value
+
+    @functools.wraps(value)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with errors_of(file):
+            return value(*args, **kwargs)
+
+    return call

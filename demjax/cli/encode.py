@@ -34,7 +34,7 @@ from demjax.data.text import caption_files
 from demjax.progress import ProgressLine, duration
 
 if TYPE_CHECKING:
-    from demjax.train.restore import Restored
+    from demjax.train.restore import RestoredRun
 
 
 AT_ONCE = 8192  # captions read at least: as characters 200 numbers each
@@ -94,7 +94,7 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def _of_run(restored: "Restored") -> Described:
+def _of_run(restored: "RestoredRun") -> Described:
     data: Any = restored.dataset
     names = [data.images[i] if i >= 0 and data.images else "" for i in data.descriptions.image]
     return Described([data.classes[c] for c in data.descriptions.label], names, list(data.descriptions.sentences))
@@ -115,7 +115,7 @@ def _named(lines: Sequence[caption_files.Line], classes: Sequence[str]) -> Descr
     return Described([names[c] for _, c, _, _ in lines], [i for _, _, i, _ in lines], [s for _, _, _, s in lines])
 
 
-def _write(out: Path, captions: Described, restored: "Restored", args: argparse.Namespace) -> int:
+def _write(out: Path, captions: Described, restored: "RestoredRun", args: argparse.Namespace) -> int:
     """Streams the vectors of the captions into the file; then those of the classes. Whole or absent."""
     partial = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
@@ -129,7 +129,7 @@ def _write(out: Path, captions: Described, restored: "Restored", args: argparse.
     return n_classes
 
 
-def _fill(file: zipfile.ZipFile, captions: Described, restored: "Restored", args: argparse.Namespace) -> int:
+def _fill(file: zipfile.ZipFile, captions: Described, restored: "RestoredRun", args: argparse.Namespace) -> int:
     classes = sorted(set(captions.classes))
     row = {name: i for i, name in enumerate(classes)}
     label = np.array([row[name] for name in captions.classes], np.int32)
@@ -162,7 +162,7 @@ def _tell_same(vectors: np.ndarray, classes: list[str]) -> None:
         )
 
 
-def _encoded(restored: "Restored", sentences: list[str]) -> Iterator[tuple[int, np.ndarray]]:
+def _encoded(restored: "RestoredRun", sentences: list[str]) -> Iterator[tuple[int, np.ndarray]]:
     from demjax.train.embedder import embed_sentences
 
     progress, done = ProgressLine("encoding"), 0
@@ -180,7 +180,7 @@ def _put(file: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
         np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
-def _provenance(captions: Described, restored: "Restored", args: argparse.Namespace) -> dict[str, Any]:
+def _provenance(captions: Described, restored: "RestoredRun", args: argparse.Namespace) -> dict[str, Any]:
     source = Path(args.captions).name if args.captions else restored.dataset.sources["descriptions"]
     text = "\n".join("\t".join(line) for line in zip(*captions, strict=True))
     described = {"file": source, "digest": digest(np.frombuffer(text.encode(), np.uint8))}

@@ -16,7 +16,7 @@ ECHO_SECONDS = 2
 def exit_status(call: Callable[[], int | None], *, resumes: bool = True) -> int:
     """Runs `call`: what it returns (None is 0), 0 safely stopped, 1 a mistake or a failure, 130 stopped at once.
 
-    With `resumes` the call saves as it goes, and SIGTERM and Ctrl-C ask it to stop (train/stop.py).
+    With `resumes` the call saves as it goes, and SIGTERM and Ctrl-C ask it to stop (train/run_folder/stop.py).
     """
     try:
         status = _status(call, resumes)

@@ -28,6 +28,18 @@ from demjax.train.sweep.grid import spelled_out
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"  # read when JAX starts
 
 
+DOCS = {
+    "eval": """Evaluate the newest checkpoint of a run as it is: the command that trained it, with another name.
+
+  demjax evaluate --config=configs/cub.py --workdir=runs/cub --config.data.dir=FOLDER
+""",
+    "select": """Try the settings of config.select.grid on validation classes; no test image is looked at.
+
+  demjax select --config=configs/cub.py --workdir=runs/cub-select --config.data.dir=FOLDER
+""",
+}
+
+
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}: settings are --config.section.name=value")
@@ -73,7 +85,9 @@ def _default_name() -> str:
 
 def run(mode: str | None = None) -> None:
     """The command line: exit status 0 done or safely stopped, 1 a mistake or a failure, said in one line."""
-    sys.modules["__main__"].__doc__ = __doc__  # what absl shows for --help, under each name of the command
+    sys.modules["__main__"].__doc__ = DOCS.get(mode or "", __doc__)  # what absl shows for --help
+    for flag in (flags.CONFIG, flags.WORKDIR, flags.DISTRIBUTED, flags.MODE):
+        absl.flags.FLAGS.register_key_flag_for_module(sys.argv[0], absl.flags.FLAGS[flag.name])
     if mode:
         absl.flags.set_default(flags.MODE, mode)
     sys.exit(exit_status(lambda: app.run(main, flags_parser=flags.parse)))

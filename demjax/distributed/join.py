@@ -93,7 +93,7 @@ def join(how: str = "auto", address: Address = FOUND) -> str:
         return ""
     if address.process == 0:
         _check_port(address)
-    # JAX's notice of SIGTERM would keep it from our handler (train/stop.py), and nobody asks for it.
+    # JAX's notice of SIGTERM would keep it from our handler (train/run_folder/stop.py), and nobody asks for it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         with _deadly_signals():

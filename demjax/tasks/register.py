@@ -7,6 +7,7 @@ from typing import Any
 from demjax import user_code
 from demjax.checks import UserError, choose
 from demjax.data import Spec
+from demjax.protocols import Protocol
 from demjax.tasks.task import Task
 from demjax.tasks.zsl.amp import amp
 from demjax.tasks.zsl.ba import ba
@@ -41,8 +42,12 @@ def find_task(name: str) -> Callable[..., Task]:
 
 def settings_of(name: str) -> dict[str, Any]:
     """The settings of a task with their defaults: its keyword arguments."""
-    parameters = inspect.signature(find_task(name)).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    _, *settings = inspect.signature(find_task(name)).parameters.values()
+    if wrong := [p.name for p in settings if p.kind is not p.KEYWORD_ONLY or p.default is p.empty]:
+        raise UserError(
+            f"{name}: its argument {wrong[0]!r} is no setting: expected `def NAME(spec, *, {wrong[0]}=DEFAULT)`"
+        )
+    return {p.name: p.default for p in settings}
 
 
 def make_task(name: str, spec: Spec, settings: Mapping[str, Any]) -> Task:
@@ -63,6 +68,8 @@ def make_task(name: str, spec: Spec, settings: Mapping[str, Any]) -> Task:
         for field in ("init", "loss", "batchings"):
             if not getattr(task, field):
                 raise UserError(f"{file}: the task {task.name} lacks {field}: expected it, or solve for a closed form")
-    if not task.protocols:
-        raise UserError(f"{file}: the task {task.name} has no protocols: nothing would judge it")
-    return task
+    if not task.protocols or not all(isinstance(protocol, Protocol) for protocol in task.protocols):
+        raise UserError(
+            f"{file}: the protocols of {task.name} are {task.protocols!r}: expected demjax.protocols.Protocol"
+        )
+    return user_code.guarded(task, file)

@@ -37,7 +37,7 @@ def default_config(task: str = "dem") -> ConfigDict:
     config.profile = ""  # a folder for a trace of some calls: TensorBoard's profile plugin or ui.perfetto.dev show it
 
     config.data = ConfigDict()
-    config.data.name = "CUB"  # CUB AWA1 AWA2 SUN APY, a name for your own files, or planted
+    config.data.name = "CUB"  # CUB AWA1 AWA2 SUN APY, another name for your files, planted, or FILE.py:NAME
     config.data.dir = ""  # folder with the .mat files; empty: TFDS manual folder, then the download
     config.data.features = "res101"  # reads res101.mat
     config.data.semantics = "att"  # att | original_att of att_splits.mat, or sent: sent_splits.mat ...
@@ -97,7 +97,7 @@ def _add_evaluation(config: ConfigDict) -> None:
     config.evaluate.query_batch = 4096  # images embedded at once
     # also with the options that a second run finds on validation classes, such as a penalty on seen classes
     config.evaluate.calibrate = False
-    config.evaluate.correction = ""  # also with a hub correction, bank: training images; csls nnn isf ..., or auto
+    config.evaluate.correction = ""  # also hub-corrected (train/evaluate.py), bank: training images; csls ... or auto
     # Of the protocols, which say what each means (demjax/protocols): hits = (1, 5): hit@k of unseen images too; ties of
     # hit@k: lowest_id | pessimistic; captions = (1, 5): T1 with so many random captions of each class
     config.evaluate.update(default_options())

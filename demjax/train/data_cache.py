@@ -5,7 +5,7 @@ import json
 from ml_collections import ConfigDict
 
 from demjax import user_code
-from demjax.checks import choose
+from demjax.checks import UserError, choose
 from demjax.data import Dataset, load
 from demjax.data.load import FOLDS
 from demjax.train.config import flatten
@@ -22,10 +22,14 @@ def load_data(data: ConfigDict) -> Dataset:
     if not user_code.is_reference(data.name):
         return load(**data.to_dict())
     make = user_code.load_object(data.name)
-    with user_code.errors_of(user_code.file_of(data.name)):
+    fold, file = choose("data.fold", data.fold, FOLDS), user_code.file_of(data.name)
+    with user_code.errors_of(file):
         dataset = make(data.dir)
-    fold = choose("data.fold", data.fold, FOLDS)
-    return dataset.validation_view(fold) if fold else dataset
+        if not isinstance(dataset, Dataset):
+            lacks = sorted(n for n in ("spec", "ids", "items", "splits", "fingerprints") if not hasattr(dataset, n))
+            got = f"{type(dataset).__name__}, which lacks {', '.join(lacks)}"
+            raise UserError(f"{file}: {data.name.rpartition(':')[2]} returns {got}: expected a demjax.data.Dataset")
+        return dataset.validation_view(fold) if fold else dataset
 
 
 class DataCache:

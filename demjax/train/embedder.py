@@ -1,5 +1,6 @@
 """A data set seen through a trained task: every side embedded once, in blocks, and searched."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -60,9 +61,9 @@ class TaskEmbedder:
 
     def corrected(self) -> "TaskEmbedder":
         """The same, with what is embedded so far, but searched with the hub correction."""
-        other = object.__new__(TaskEmbedder)
-        other.__dict__.update(self.__dict__, is_corrected=True)
-        return other
+        corrected = copy.copy(self)
+        corrected.is_corrected = True
+        return corrected
 
     @property
     def can_embed(self) -> tuple[str, ...]:

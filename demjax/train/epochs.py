@@ -62,13 +62,11 @@ def train(
     config = experiment.config
     reporter = new_reporter(experiment, folder, say)
     session = _Session(experiment, checkpoints, reporter, seconds, saved=int(state.calls))
-    reporter.rewind(session.saved)
-    if _evaluates(experiment, session.saved) and not reporter.is_evaluated(
-        session.saved
-    ):  # stopped in the middle of it
-        reporter.amend(session.saved, _metrics(experiment, state))
     trace = Trace(config.profile, experiment.total_calls - session.saved, say)
     try:
+        reporter.rewind(session.saved)
+        if _evaluates(experiment, session.saved) and not reporter.is_evaluated(session.saved):
+            reporter.amend(session.saved, _metrics(experiment, state))  # it was stopped in the middle of that
         state = session.run(state, trace)
     finally:
         trace.close()

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from demjax.checks import UserError, choose
 from demjax.data import Dataset
@@ -80,11 +81,19 @@ def evaluate(
             metrics |= result.metrics
             if result.details:
                 details[protocol.name] = result.details
+        corrected = embedder.corrected()
         for protocol in task.protocols:
             if options.correction and protocol.corrects:
-                result = protocol(embedder.corrected(), {**settings, **options.tuned.get(CORRECTED, {})})
+                result = protocol(corrected, {**settings, **options.tuned.get(CORRECTED, {})})
                 metrics |= {f"{CORRECTED}/{name}": value for name, value in result.metrics.items()}
     return Evaluation(metrics, details)
+
+
+def options_of(config: ConfigDict, tuned: Mapping[str, Mapping[str, float]] | None = None) -> Options:
+    """How the runs of a config evaluate."""
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, tuple | list) else v for k, v in config.evaluate.items()}
+    del settings["query_batch"], settings["correction"]
+    return Options(config.evaluate.query_batch, config.evaluate.correction, settings, tuned or {})
 
 
 def tuned_options(task: Task, metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:

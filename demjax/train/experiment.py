@@ -25,8 +25,8 @@ from demjax.train.engine.epoch import Draw, Plan
 from demjax.train.engine.optimizer import frozen_in
 from demjax.train.engine.placement import RESIDENT, Placement, check_stream, choose_placement
 from demjax.train.engine.state import TrainState, init_state
-from demjax.train.evaluate import Options, check_options
-from demjax.train.parts import check_deterministic, optimizer_of, options_of, provenance_of, task_file_digest, task_of
+from demjax.train.evaluate import Options, check_options, options_of
+from demjax.train.parts import check_deterministic, optimizer_of, provenance_of, task_file_digest, task_of
 from demjax.train.run_folder.folder import PLACEMENT, read_placement
 from demjax.train.user_task import check_user_task
 
@@ -35,7 +35,7 @@ class Experiment:
     """All parts of a run, built from its config and checked, before anything is written.
 
     Attributes:
-      config: as given.
+      config: its settings.
       dataset: what it trains on and is judged by.
       task: built from the Spec of the data set.
       mesh: the devices.
@@ -45,15 +45,18 @@ class Experiment:
       plan: of a compiled call.
     """
 
-    def __init__(self, config: ConfigDict, dataset: Dataset, task: Task, mesh: Mesh):
+    def __init__(self, config: ConfigDict, dataset: Dataset, task: Task, mesh: Mesh, workdir: Path | None = None):
+        """`workdir`: of the run, where it may have begun."""
         self.config, self.dataset, self.task, self.mesh = config, dataset, task, mesh
+        self._workdir = workdir
         train = config.train
         self.rows: Rows | None = None if task.solve else _rows(task, dataset, train.batching)
         if self.rows is None:
             self.placement, self.batch_size = Placement("replicated", 0, 0, 0), 0
             self.plan = Plan(0, 0)
             return
-        self.placement = choose_placement(train.placement, self.rows, task.fields, mesh, train.chunk_rows)
+        kind = _placement_of(train.placement, workdir)
+        self.placement = choose_placement(kind, self.rows, task.fields, mesh, train.chunk_rows)
         if self.placement.kind == "streamed":
             check_stream(self.rows, train.passes_per_epoch)
         draw = None if self.rows.group is None else Draw.of(self.rows.group)
@@ -126,7 +129,8 @@ class Experiment:
         config.data.fold, config.evaluate.calibrate, config.evaluate.every = "val", False, 0
         config.evaluate.update({key: v for p in self.task.protocols for key, v in p.options.items()})
         try:
-            return assemble(config, self.dataset.validation_view(), self.mesh)
+            folder = self._workdir and self._workdir / "validation"
+            return assemble(config, self.dataset.validation_view(), self.mesh, folder)
         except UserError as mistake:
             raise UserError(f"evaluate.calibrate, on the validation classes: {mistake}") from None
 
@@ -143,7 +147,7 @@ class Experiment:
         return of_data | {"chunks": self.placement.identity} | {k: v for k, v in of_task.items() if v}
 
     def options(self, tuned: Mapping[str, Mapping[str, float]] | None = None) -> Options:
-        """How it evaluates; `tuned` are the options that its twin has found."""
+        """How it evaluates; `tuned` are the options from its twin."""
         return options_of(self.config, tuned)
 
     def check(self) -> None:
@@ -153,11 +157,10 @@ class Experiment:
           UserError: what does not fit.
         """
         check_options(self.options(), self.task, self.dataset)
-        with user_code.errors_of(self.config.task.name):
-            if not self.task.solve:
-                _ = self.constants, self.statistics
-            if user_code.is_reference(self.config.task.name):
-                check_user_task(self)
+        if not self.task.solve:
+            _ = self.constants, self.statistics
+        if user_code.is_reference(self.config.task.name):
+            check_user_task(self)
         if self.calibrates:
             self.twin.check()
 
@@ -169,6 +172,7 @@ class Experiment:
             "fingerprints": self.dataset.fingerprints,
             "split_version": self.dataset.version,
             "sources": dict(self.dataset.sources),
+            "task_file": task_file_digest(self.config),
             "correction": check_options(self.options(), self.task, self.dataset).correction,
             "epoch": epoch,
             "devices": f"{self.mesh.size} x {device.device_kind} ({device.platform})",
@@ -184,17 +188,26 @@ def _rows(task: Task, dataset: Dataset, batching: str) -> Rows:
         batching = next(iter(task.batchings))
     if batching not in task.batchings:
         raise UserError(f"train.batching is {batching!r}: the loss of {task.name} needs {' or '.join(task.batchings)}")
-    return task.batchings[batching](dataset)
+    rows = task.batchings[batching](dataset)
+    if not isinstance(rows, Rows):
+        raise UserError(
+            f"batching {batching!r} of task {task.name} returns {type(rows).__name__}: expected demjax.data.Rows"
+        )
+    return rows
 
 
 def build(
-    config: ConfigDict, devices: Sequence[jax.Device] | None = None, cache: DataCache | None = None
+    config: ConfigDict,
+    devices: Sequence[jax.Device] | None = None,
+    cache: DataCache | None = None,
+    workdir: Path | None = None,
 ) -> Experiment:
     """Checks the config, loads the data, builds the task and its optimiser.
 
     Args:
       devices: default all, of all processes.
       cache: data sets in memory, for many runs on the same files; None: the files are read.
+      workdir: of the run; one that has begun goes on with its rows placed as they were.
 
     Raises:
       UserError: for whatever in config or data does not fit.
@@ -203,24 +216,22 @@ def build(
     mesh = data_mesh(devices)
     check_deterministic(config.deterministic, mesh.devices.flat[0].platform)
     dataset = cache.load(config.data) if cache else load_data(config.data)
-    experiment = assemble(config, dataset, mesh)
+    experiment = assemble(config, dataset, mesh, workdir)
     experiment.check()
     return experiment
 
 
-def assemble(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Experiment:
+def assemble(config: ConfigDict, dataset: Dataset, mesh: Mesh, workdir: Path | None = None) -> Experiment:
     """The experiment of a config on a data set in memory; `check` it before it runs.
 
     Raises:
       UserError: for whatever in the config does not fit.
     """
-    return Experiment(config, dataset, task_of(config, dataset.spec), mesh)
+    return Experiment(config, dataset, task_of(config, dataset.spec), mesh, workdir)
 
 
-def as_placed(config: ConfigDict, workdir: Path) -> ConfigDict:
-    """The config with `auto` placement as the run in `workdir` has begun, if there is one."""
-    if config.train.placement != "auto" or not (workdir / PLACEMENT).is_file():
-        return config
-    config = copy.deepcopy(config)
-    config.train.placement = "streamed" if read_placement(workdir) else RESIDENT
-    return config
+def _placement_of(kind: str, workdir: Path | None) -> str:
+    """`auto` as the run in `workdir` has begun, if there is one."""
+    if kind != "auto" or workdir is None or not (workdir / PLACEMENT).is_file():
+        return kind
+    return "streamed" if read_placement(workdir) else RESIDENT

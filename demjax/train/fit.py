@@ -12,9 +12,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from demjax import distributed, user_code
+from demjax import distributed
 from demjax.checks import UserError
 from demjax.data import fingerprints
+from demjax.data.files import read_json
 from demjax.data.lazy_rows import Deferred
 from demjax.mesh import replicate
 from demjax.tasks import Variables
@@ -24,9 +25,9 @@ from demjax.train.data_cache import DataCache
 from demjax.train.engine import memory
 from demjax.train.engine.state import TrainState
 from demjax.train.evaluate import evaluate, tuned_options
-from demjax.train.experiment import Experiment, as_placed, build
+from demjax.train.experiment import Experiment, build
 from demjax.train.plots import draw_to
-from demjax.train.report import best_evaluated, make_report, table, write_records
+from demjax.train.report import best_evaluated, make_report, table
 from demjax.train.run_folder.checkpoint import Checkpoints
 from demjax.train.run_folder.folder import SPEC, claim, note_placement, open_folder, shared_folder, write_json
 from demjax.train.summary import summarise
@@ -63,7 +64,7 @@ def train_and_evaluate(
     memory.agree()
     distributed.check_alike("settings", _settings(config, folder, train))
     with distributed.raise_in_all():
-        experiment = build(as_placed(config, folder), devices, cache)
+        experiment = build(config, devices, cache, folder)
         if not train and not experiment.task.solve and not (folder / "checkpoints").is_dir():
             raise UserError(f"{workdir} has no checkpoint to evaluate: train first (--mode=train), or mend --workdir")
     return run(experiment, folder, say=say, train=train, started=started)
@@ -82,7 +83,6 @@ def run(
     if not distributed.is_first():
         say = silent
     with contextlib.ExitStack() as held:
-        held.enter_context(user_code.errors_of(experiment.config.task.name))
         with distributed.raise_in_all():
             _open(folder, experiment, held)
         shared_folder(folder)
@@ -90,14 +90,14 @@ def run(
         distributed.check_alike("data", _digest([experiment.identity, experiment.placement]))
         checkpoints = Checkpoints(folder / "checkpoints", keep=experiment.config.train.keep_checkpoints)
         try:
-            variables, epoch, seconds = _fit(experiment, folder, checkpoints, say, train)
-            return _judge(experiment, folder, variables, epoch, seconds, say, started)
+            variables, calls, seconds = _fit(experiment, folder, checkpoints, say, train)
+            return _judge(experiment, folder, variables, calls, seconds, say, started)
         finally:
             checkpoints.close()
 
 
 def silent(line: str) -> None:
-    """Process 0 speaks for all: this is what the others say."""
+    """What processes other than 0 do with a line: process 0 writes for all."""
 
 
 def _settings(config: ConfigDict, folder: Path, train: bool) -> str:
@@ -144,7 +144,7 @@ def look_at_data(experiment: Experiment, folder: Path) -> None:
 def _fit(
     experiment: Experiment, folder: Path, checkpoints: Checkpoints, say, train: bool
 ) -> tuple[Variables, int, float]:
-    """Variables, epochs and seconds of training: solved, or trained from where the folder stands."""
+    """Variables, finished calls and seconds of training: solved, or trained from where the folder stands."""
     if experiment.task.solve:  # anew each time: there is nothing to resume
         begun = time.perf_counter()
         variables = jax.block_until_ready(experiment.task.solve(experiment.dataset))
@@ -156,7 +156,7 @@ def _fit(
     if train and int(state.calls) < experiment.total_calls:
         _say_all(summarise(experiment, state.variables.params), say)
         state, seconds = epochs.train(experiment, state, seconds, folder, checkpoints, say)
-    return state.variables, int(state.calls) // experiment.placement.chunks, seconds
+    return state.variables, int(state.calls), seconds
 
 
 def _say_all(lines: Sequence[str], say) -> None:
@@ -177,17 +177,15 @@ def _start(
 
 
 def _judge(
-    experiment: Experiment, folder: Path, variables: Variables, epoch: int, seconds: float, say, started: float
+    experiment: Experiment, folder: Path, variables: Variables, calls: int, seconds: float, say, started: float
 ) -> dict[str, Any]:
     """The final evaluation, and its report."""
     tuned = tune(experiment, folder, say)
     begun = time.perf_counter()
     task, data, protocols = experiment.task, experiment.dataset, experiment.task.protocols
     evaluation = evaluate(task, variables, data, experiment.options(tuned), experiment.mesh, epochs.stop_evaluating)
-    done = time.perf_counter()
-    with distributed.raise_in_all():
-        if distributed.is_first():
-            _amend(experiment, folder, epoch, evaluation.metrics)
+    done, epoch = time.perf_counter(), calls // experiment.placement.chunks
+    _amend(experiment, folder, calls, evaluation.metrics)
     looks = not task.solve and not data.is_validation_view
     report = make_report(
         config=json.loads(json.dumps(flatten(experiment.config))),
@@ -204,23 +202,21 @@ def _judge(
     return report
 
 
-def _amend(experiment: Experiment, folder: Path, epoch: int, metrics: Mapping[str, float]) -> None:
-    """Adds the final metrics to the line of the last epoch, where epochs are evaluated; a closed form has no other."""
+def _amend(experiment: Experiment, folder: Path, calls: int, metrics: Mapping[str, float]) -> None:
+    """Adds the final metrics to the last line, where epochs are evaluated; a closed form has no other line."""
+    reporter = epochs.new_reporter(experiment, folder, silent)
     if experiment.task.solve:
-        write_records(folder, [{"epoch": epoch} | dict(metrics)])
-    elif experiment.config.evaluate.every:
-        reporter = epochs.new_reporter(experiment, folder, silent)
-        call = epoch * experiment.placement.chunks
-        if not reporter.is_evaluated(call):
-            reporter.amend(call, metrics)
-        reporter.close()
+        reporter.replace([{"epoch": calls} | dict(metrics)])
+    elif experiment.config.evaluate.every and not reporter.is_evaluated(calls):
+        reporter.amend(calls, metrics)
+    reporter.close()
 
 
 def _publish(experiment: Experiment, folder: Path, report: dict[str, Any], say) -> None:
     protocols = experiment.task.protocols
     write_json(folder / "report.json", report)
     say(table(report, protocols))
-    # Of the hundreds of runs on a validation view nobody looks at one.
+    # A selection makes hundreds of runs on the validation view: they are not drawn.
     picture = None if experiment.dataset.is_validation_view else draw_to(folder, report, protocols)
     say(f"report: {folder / 'report.json'}" + (f", picture: {picture}" if picture else ""))
 
@@ -230,8 +226,22 @@ def tune(experiment: Experiment, folder: Path, say) -> dict[str, dict[str, float
     if not experiment.calibrates:
         return {}
     say("calibrating on validation classes")
-    report = run(experiment.twin, folder / "validation", say=loud_only(say))
+    report = _finished(experiment.twin, folder / "validation") or run(
+        experiment.twin, folder / "validation", say=loud_only(say)
+    )
     return tuned_options(experiment.task, report["metrics"])
+
+
+def _finished(experiment: Experiment, folder: Path) -> dict[str, Any] | None:
+    """The report of a run that is finished in `folder`, of this very experiment; None where there is none."""
+    if not any(distributed.any_of(distributed.is_first() and (folder / "report.json").is_file())):
+        return None
+    report = read_json(folder / "report.json")
+    expected = experiment.provenance(experiment.config.train.epochs)
+    same = ("config_hash", "fingerprints", "correction", "versions", "task_file", "epoch")
+    now = json.loads(json.dumps({key: expected[key] for key in same}))
+    then = {key: report.get("provenance", {}).get(key) for key in now}
+    return report if then == now else None
 
 
 def loud_only(say: Callable[[str], None]) -> Callable[[str], None]:

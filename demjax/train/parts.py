@@ -1,8 +1,7 @@
-"""Single parts of a run, each from its config: task, optimiser, options of the evaluation, provenance."""
+"""Single parts of a run, each from its config: task, optimiser, provenance."""
 
 import hashlib
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,7 +14,6 @@ from demjax.data import Spec
 from demjax.tasks import Task, make_task
 from demjax.train.config import config_hash
 from demjax.train.engine.optimizer import check_groups, make_optimizer
-from demjax.train.evaluate import Options
 
 
 def task_of(config: ConfigDict, spec: Spec) -> Task:
@@ -50,13 +48,6 @@ def check_deterministic(wanted: bool, platform: str) -> None:
             f"deterministic=True after JAX has started: set XLA_FLAGS=--{flag}=true before, or use "
             "python -m demjax.main"
         )
-
-
-def options_of(config: ConfigDict, tuned: Mapping[str, Mapping[str, float]] | None = None) -> Options:
-    """How the runs of a config evaluate."""
-    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, tuple | list) else v for k, v in config.evaluate.items()}
-    del settings["query_batch"], settings["correction"]
-    return Options(config.evaluate.query_batch, config.evaluate.correction, settings, tuned or {})
 
 
 def provenance_of(config: ConfigDict) -> dict[str, Any]:

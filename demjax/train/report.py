@@ -19,7 +19,7 @@ METRICS = "metrics.jsonl"
 
 
 def columns_of(protocols: Iterable[Protocol]) -> list[Column]:
-    """The columns of some protocols: those of the line of an epoch first, otherwise in their order."""
+    """The columns of these protocols: those of the line of an epoch first, otherwise in their order."""
     return sorted((column for p in protocols for column in p.columns), key=lambda column: not column.progress)
 
 
@@ -36,7 +36,7 @@ class Reporter:
         tensorboard: bool,
         say=print,
     ):
-        """`chunks` of an epoch, each with a line of its own, where rows are streamed."""
+        """`chunks` of an epoch, a line for each, where rows are streamed."""
         self.say, self._total, self._chunks = say, total_epochs, chunks
         self._file, self._columns = folder / METRICS, columns_of(protocols)
         self._writes = distributed.is_first()
@@ -45,8 +45,13 @@ class Reporter:
 
     def rewind(self, call: int) -> None:
         """Drops lines of calls after `call`, and a torn last line: a resumed run writes them again."""
-        if self._writes and self._file.exists():
-            write_records(self._file.parent, [r for r in read_records(self._file.parent) if _call_of(r) <= call])
+        self.replace([r for r in read_records(self._file.parent) if _call_of(r) <= call])
+
+    def replace(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """metrics.jsonl anew."""
+        with distributed.raise_in_all():
+            if self._writes:
+                write_records(self._file.parent, records)
 
     def is_evaluated(self, call: int) -> bool:
         """Whether the line of `call` has metrics; in a process that writes nothing, whether that of process 0 has."""
@@ -55,16 +60,17 @@ class Reporter:
 
     def amend(self, call: int, values: Mapping[str, float]) -> None:
         """Adds metrics to the line of `call`."""
-        if not self._writes:
-            return
-        records = read_records(self._file.parent)
-        write_records(self._file.parent, [r | dict(values) if _call_of(r) == call else r for r in records])
+        records = read_records(self._file.parent) if self._writes else []
+        self.replace([r | dict(values) if _call_of(r) == call else r for r in records])
         self._to_board(values, next((r.get("step", 0) for r in records if _call_of(r) == call), 0))
 
     def epoch(self, call: int, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """One line to metrics.jsonl, TensorBoard and the terminal."""
-        if not self._writes:
-            return
+        with distributed.raise_in_all():
+            if self._writes:
+                self._epoch(call, step, seconds, values)
+
+    def _epoch(self, call: int, step: int, seconds: float, values: Mapping[str, float]) -> None:
         epoch, chunk = 1 + (call - 1) // self._chunks, 1 + (call - 1) % self._chunks
         record = {"epoch": epoch, "step": step, "seconds": round(seconds, 4)} | dict(values)
         record |= {"call": call} if self._chunks > 1 else {}

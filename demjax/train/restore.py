@@ -12,15 +12,15 @@ from demjax.data import Dataset, Spec
 from demjax.data.files import read_json
 from demjax.mesh import replicate
 from demjax.tasks import Task, Variables
-from demjax.train.config import check_config, default_config, flatten
+from demjax.train.config import check_config, config_hash, default_config, flatten
 from demjax.train.engine.state import init_state
-from demjax.train.experiment import Experiment, as_placed, build
-from demjax.train.parts import optimizer_of, task_of
+from demjax.train.experiment import Experiment, build
+from demjax.train.parts import optimizer_of, task_file_digest, task_of
 from demjax.train.run_folder.checkpoint import Checkpoints
 from demjax.train.run_folder.folder import CONFIG, SPEC, TASK_FILE
 
 
-class Restored(NamedTuple):
+class RestoredRun(NamedTuple):
     """A run, its newest variables, the epochs they have seen, and what the checkpoint says of its config and data.
 
     Without its data `experiment` is None; config, spec, task and variables are what `task.embed` needs.
@@ -53,7 +53,7 @@ class Restored(NamedTuple):
         return known | {"seed": self.config.seed, "fold": self.config.data.fold, "epoch": self.epoch}
 
 
-def restore_run(workdir: str | Path, *, data: bool = True, **moved: str) -> Restored:
+def restore_run(workdir: str | Path, *, data: bool = True, **moved: str) -> RestoredRun:
     """The run in `workdir`; `moved` are files and folders that lie elsewhere now: dir, descriptions, word_vectors.
 
     Args:
@@ -77,7 +77,7 @@ def restore_run(workdir: str | Path, *, data: bool = True, **moved: str) -> Rest
         )
     if not data:
         return _without_data(folder, config)
-    experiment = build(as_placed(config, folder))
+    experiment = build(config, workdir=folder)
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
     try:
         state = replicate(experiment.fresh_state(), experiment.mesh)
@@ -89,10 +89,15 @@ def restore_run(workdir: str | Path, *, data: bool = True, **moved: str) -> Rest
     epoch = restored.step // experiment.placement.chunks
     spec = experiment.dataset.spec
     variables = restored.state.variables
-    return Restored(experiment, config, spec, experiment.task, variables, epoch, restored.meta)
+    return RestoredRun(experiment, config, spec, experiment.task, variables, epoch, restored.meta)
 
 
-def _without_data(folder: Path, config: ConfigDict) -> Restored:
+def _of_file(config: ConfigDict) -> dict[str, str]:
+    digest = task_file_digest(config)
+    return {"task file": digest} if digest else {}
+
+
+def _without_data(folder: Path, config: ConfigDict) -> RestoredRun:
     """From spec.json, which has the shapes of what the task keeps of its training set."""
     known = read_json(folder / SPEC)
     spec = Spec.from_json(known["spec"])
@@ -101,12 +106,13 @@ def _without_data(folder: Path, config: ConfigDict) -> Restored:
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.train.keep_checkpoints)
     try:
         optimizer = optimizer_of(config, task, total_steps=1, steps_per_pass=1)
-        newest = checkpoints.restore(init_state(task, optimizer, 0, statistics), move=False)
+        expected = {"config hash": config_hash(config)} | _of_file(config)
+        newest = checkpoints.restore(init_state(task, optimizer, 0, statistics), expected, move=False)
     finally:
         checkpoints.close()
     if newest is None:
         raise UserError(f"{folder} has no checkpoint: train first")
-    return Restored(None, config, spec, task, newest.state.variables, newest.meta["epoch"], newest.meta)
+    return RestoredRun(None, config, spec, task, newest.state.variables, newest.meta["epoch"], newest.meta)
 
 
 def read_config(folder: Path) -> ConfigDict:

@@ -7,7 +7,7 @@ import jax
 import demjax
 from demjax.train.experiment import Experiment
 
-SHOWN_BYTES = 2**26  # of rows: where smaller ones lie nobody asks
+SHOWN_BYTES = 2**26  # of rows: the place of smaller ones is not shown
 
 
 def summarise(experiment: Experiment, params: Any) -> list[str]:

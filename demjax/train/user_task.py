@@ -1,4 +1,4 @@
-"""Checks of a user's own task before it trains: what it lacks or returns is named with its file and line."""
+"""Checks of a task from a user's file before it trains: what it lacks or returns is named with the file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +27,8 @@ def check_user_task(experiment: Any) -> None:
 def _check_loss(experiment: Any, file: Any) -> None:
     task, rows = experiment.task, experiment.rows
     assert rows is not None and task.loss is not None
+    if unknown := [name for name in task.sweepable if name not in experiment.constants]:
+        raise UserError(f"{file}: sweepable of {task.name} names {unknown[0]!r}: it is none of the constants")
     state = jax.eval_shape(experiment.fresh_state)
     n = experiment.batch_size
     batch = {name: _abstract(rows.columns[name], n) for name in task.fields} | {"row": _shape((n,), np.int32)}
@@ -34,12 +36,22 @@ def _check_loss(experiment: Any, file: Any) -> None:
     key = jax.eval_shape(lambda: jax.random.key(0))
 
     def one_device(variables: Any, batch: Mapping[str, Any], key: Any) -> Any:
-        return task.loss(variables, batch, key, DATA_AXIS)  # type: ignore[misc]
+        returned = task.loss(variables, batch, key, DATA_AXIS)  # type: ignore[misc]
+        if not isinstance(returned, tuple) or len(returned) != 4:
+            return jax.tree.map(lambda x: jax.lax.psum(x, DATA_AXIS), returned)
+        total, count, sums, new = returned
+        return *jax.lax.psum((total, count, dict(sums)), DATA_AXIS), new
 
     mesh = jax.sharding.Mesh(np.array(experiment.mesh.devices.flat[:1]), (DATA_AXIS,))
     spec = jax.sharding.PartitionSpec()
-    mapped = jax.shard_map(one_device, mesh=mesh, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False)
-    returned = jax.eval_shape(mapped, state.variables, batch, key)
+    mapped = jax.shard_map(one_device, mesh=mesh, in_specs=(spec, spec, spec), out_specs=spec)
+    try:
+        returned = jax.eval_shape(mapped, state.variables, batch, key)
+    except ValueError as error:
+        if "out_specs" not in str(error):
+            raise
+        known = "its state, or is no sum: reduce the state over `axis`, as jax.lax.psum(x, axis)"
+        raise UserError(f"{file}: the loss of {task.name} returns something of one device only as {known}") from error
     if not isinstance(returned, tuple) or len(returned) != 4:
         raise UserError(
             f"{file}: the loss of {task.name} returns {_form(returned)}: expected (sum, count, {{name: sum}}, state)"
@@ -54,20 +66,31 @@ def _check_loss(experiment: Any, file: Any) -> None:
 
 
 def _check_embed(experiment: Any, file: Any) -> None:
-    """Embeds two images and all classes, where the task and the data have these sides."""
+    """Embeds two items of each compiled side and all classes, where the task and the data have these sides."""
     task, data = experiment.task, experiment.dataset
-    variables = experiment.fresh_state().variables
-    for side, split, n in (("image", data.training, 2), ("class", "all", None)):
+    if not {"image", "text"} & task.embed.keys():
+        raise UserError(
+            f"{file}: embed of {task.name} has the sides {', '.join(task.embed)}: expected image, text or both"
+        )
+    variables, widths = experiment.fresh_state().variables, dict[str, int]()
+    for side, split in (("image", data.training), ("text", data.training), ("class", "all")):
         if side not in task.embed or task.pair:
             continue
-        ids = data.ids(side, split)[:n]
-        embedded = task.embed[side](variables, data.items(side, ids, task.columns(side)))
+        split = "all" if side == "text" and data.spec.classes else split
+        ids = data.ids(side, split)[: None if side == "class" else 2]
+        items = data.items(side, ids, task.columns(side))
+        if side != "class":
+            items = {name: task.tokens[name](x) if name in task.tokens else x for name, x in items.items()}
+        embedded = task.embed[side](variables, items)
         several = side == "image" and task.score.vectors > 1
         expected = f"[{len(ids)}, {task.score.vectors}, d]" if several else f"[{len(ids)}, d]"
-        shape = getattr(embedded, "shape", ())
+        shape: tuple[int, ...] = getattr(embedded, "shape", ())
         if len(shape) != 2 + several or len(embedded) != len(ids):
             got = f"{shape}" if shape else type(embedded).__name__
             raise UserError(f"{file}: embed[{side!r}] of {task.name} returns {got}: expected {expected}")
+        widths[side] = shape[-1]
+    if len(set(widths.values())) > 1:
+        raise UserError(f"{file}: embed of {task.name} gives vectors of widths {widths}: expected one space")
 
 
 def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:

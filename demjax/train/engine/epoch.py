@@ -103,7 +103,7 @@ class Plan(NamedTuple):
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), schedule)
 
 
-def held(task: Task, params: Any, frozen: frozenset[str]) -> Any:
+def stop_gradients(task: Task, params: Any, frozen: frozenset[str]) -> Any:
     """The parameters, those of frozen groups cut off from the gradient."""
     if not frozen or task.groups is None:
         return params
@@ -122,7 +122,7 @@ def global_loss_and_grads(
 
     def loss(params):
         total, count, sums, state = task.loss(
-            Variables(held(task, params, frozen), variables.state), batch, key, DATA_AXIS
+            Variables(stop_gradients(task, params, frozen), variables.state), batch, key, DATA_AXIS
         )
         total, count, sums = jax.lax.psum((total, count, dict(sums)), DATA_AXIS)
         count = jnp.where(count > 0, count, 1)  # a small batch of a streamed chunk can have empty rows only

@@ -1,4 +1,4 @@
-"""Orbax behind one door: asynchronous, atomic, verified.
+"""Orbax behind one interface: asynchronous, atomic, verified.
 
 Orbax promises that a step is whole or absent, not that its bytes are right: a flipped bit restores without
 a word. So each step carries the SHA-256 of every leaf, checked on restore; the newest step that verifies
@@ -27,7 +27,7 @@ from demjax.mesh import place
 
 
 class Restored(NamedTuple):
-    """A verified step: its number, the state on today's devices, and what was said beside it."""
+    """A verified step: its number, the state on today's devices, and its notes."""
 
     step: int
     state: Any
@@ -136,7 +136,7 @@ class Checkpoints:
                     lambda step=step, item=item: self._verified_state(step, abstract, item["leaves"])
                 )
             if not reason:
-                self._tell_damaged(damaged, warn, move)
+                self._warn_of_damage(damaged, warn, move)
                 return Restored(step, jax.tree.map(lambda x, y: place(x, y.sharding), state, like), item["meta"])
             damaged[step] = reason
         if damaged:
@@ -152,7 +152,7 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         return json.loads(distributed.from_first(json.dumps(steps))) if jax.process_count() > 1 else steps
 
-    def _tell_damaged(self, damaged: Mapping[int, str], warn, move: bool) -> None:
+    def _warn_of_damage(self, damaged: Mapping[int, str], warn, move: bool) -> None:
         for step, reason in damaged.items():
             done = f"moved to {self._set_aside(step)}" if move else "left in its place"
             warn(f"WARNING: checkpoint {step} is damaged ({reason}); {done}, trying an older one")

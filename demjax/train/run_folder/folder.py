@@ -63,9 +63,8 @@ def claim(workdir: Path, config: ConfigDict) -> None:
     if not file.exists():
         if (workdir / "checkpoints").exists():
             raise UserError(f"{workdir} has checkpoints but no {CONFIG}: is it the folder of something else?")
-        if user_code.is_reference(config.task.name):
-            write_text(workdir / TASK_FILE, user_code.file_of(config.task.name).read_text())
         write_json(file, new)
+        _keep_task_file(workdir, config)
         return
     old = read_json(file)
     if not isinstance(old, dict):
@@ -75,6 +74,19 @@ def claim(workdir: Path, config: ConfigDict) -> None:
     if differing:
         values = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing)
         raise UserError(f"{workdir} holds a run with another config ({values}): choose another --workdir")
+    _keep_task_file(workdir, config)
+
+
+def _keep_task_file(workdir: Path, config: ConfigDict) -> None:
+    """Copies a user's task file beside the config; until something is trained with it, it may still change."""
+    if not user_code.is_reference(config.task.name):
+        return
+    source, kept = user_code.file_of(config.task.name), workdir / TASK_FILE
+    if kept.is_file() and kept.read_bytes() != source.read_bytes() and any((workdir / "checkpoints").glob("[0-9]*")):
+        raise UserError(
+            f"{workdir} was trained with another task file, kept as {kept}: choose another --workdir for {source}"
+        )
+    write_bytes(kept, source.read_bytes())
 
 
 def note_placement(workdir: Path, *, streamed: bool) -> None:
@@ -118,11 +130,16 @@ def write_json(file: Path, value: Any) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """As write_json, for text."""
+    write_bytes(file, text.encode())
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """As write_json, for bytes."""
     partial = file.with_name(file.name + ".part")
     with naming(file):
         try:
-            with partial.open("w") as out:
-                out.write(text)
+            with partial.open("wb") as out:
+                out.write(content)
                 out.flush()
                 os.fsync(out.fileno())
             partial.replace(file)

@@ -1,4 +1,4 @@
-"""A trace of some compiled calls, for whoever asks where the time goes."""
+"""A trace of a few compiled calls, which shows where the time goes."""
 
 import contextlib
 from collections.abc import Iterator

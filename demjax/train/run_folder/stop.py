@@ -36,7 +36,7 @@ stop = _Stop()
 
 
 class Timer:
-    """Whether some minutes have passed; by a clock that nobody sets. 0 minutes: never."""
+    """Whether a number of minutes has passed, by a clock that cannot be set back. 0 minutes: never."""
 
     def __init__(self, minutes: float):
         self._seconds = 60 * minutes

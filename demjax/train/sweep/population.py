@@ -23,9 +23,9 @@ from demjax.train.config import flatten
 from demjax.train.data_cache import DataCache
 from demjax.train.engine.placement import place_rows
 from demjax.train.engine.state import TrainState
-from demjax.train.evaluate import evaluate, tuned_options
-from demjax.train.fit import look_at_data
-from demjax.train.parts import options_of, provenance_of
+from demjax.train.evaluate import evaluate, options_of, tuned_options
+from demjax.train.fit import look_at_data, loud_only
+from demjax.train.parts import provenance_of
 from demjax.train.report import make_report, table
 from demjax.train.run_folder.checkpoint import Checkpoints
 from demjax.train.run_folder.folder import claim, open_folder, write_json
@@ -126,7 +126,11 @@ def _tuned(population: Population, folder: Path, say) -> list[Tuned] | None:
     if not population.experiment.calibrates:
         return None
     say("calibrating on validation classes")
-    reports = run_population(population.twin(), folder / "validation", say=lambda line: None)
+    try:
+        reports = run_population(population.twin(), folder / "validation", say=loud_only(say))
+    except UserError as lost:  # what is trained is reported all the same
+        say(f"WARNING: no calibration: {lost}")
+        return None
     metrics = {(r["config"]["seed"], _setting(r["config"], population)): r["metrics"] for r in reports}
     of_members = [metrics.get((m.seed, _setting(m.setting, population)), {}) for m in population.members]
     return [tuned_options(population.experiment.task, m) for m in of_members]  # {} for one that diverged
