@@ -50,7 +50,7 @@ class Experiment:
         self.config, self.dataset, self.task, self.mesh = config, dataset, task, mesh
         self._workdir = workdir
         train = config.train
-        self.rows: Rows | None = None if task.solve else _rows(task, dataset, train.batching)
+        self.rows: Rows | None = None if task.solve else _rows(task, dataset, train.batching, config.task.name)
         if self.rows is None:
             self.placement, self.batch_size = Placement("replicated", 0, 0, 0), 0
             self.plan = Plan(0, 0)
@@ -183,7 +183,7 @@ class Experiment:
         }
 
 
-def _rows(task: Task, dataset: Dataset, batching: str) -> Rows:
+def _rows(task: Task, dataset: Dataset, batching: str, name: str) -> Rows:
     if batching == "auto":
         batching = next(iter(task.batchings))
     if batching not in task.batchings:

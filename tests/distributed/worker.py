@@ -66,7 +66,13 @@ CONFIGS = {
     ),
     "mapped": (
         "dem",
-        MAPPED | {"train.batching": "class_sums", "evaluate.calibrate": True, "evaluate.correction": "auto"},
+        MAPPED
+        | {
+            "train.batching": "class_sums",
+            "evaluate.calibrate": True,
+            "evaluate.correction": "auto",
+            "evaluate.every": 1,
+        },
     ),
     "shared_out": ("dem", MAPPED | {"train.placement": "sharded"}),
     "class_norm": ("class_norm", {"train.batching": "examples", "train.batch_size": 30, "evaluate.calibrate": True}),

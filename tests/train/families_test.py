@@ -146,6 +146,9 @@ BROKEN = {
         "lambda variables, items: 3}",
         "returns int: expected .12, d",
     ),
+    "sweepable": ('sweepable=("margin",)', 'sweepable=("marign",)', "names 'marign': it is none of the constants"),
+    "protocols": ("protocols=(LABELS,)", "protocols=(LABELS, print)", "rotocol"),
+    "rows": ("return Rows(", "return dict(columns=", "batching 'examples' of task .* returns dict"),
     "constants": ("data.vectors[: len(spec.seen)], ", "data.vektors[: len(spec.seen)], ", "'vektors'"),
 }
 
@@ -182,6 +185,53 @@ def test_a_broken_protocol_is_named_and_the_run_is_kept(tmp_path, name):
     with pytest.raises(UserError, match=message) as error:
         run(config_of("multilabel", tmp_path, **{"train.epochs": 1}), tmp_path / "run")
     assert "\n" not in str(error.value) and (tmp_path / "run" / "checkpoints" / "1").exists()
+
+
+def test_a_file_by_a_relative_path_is_named_with_its_line(tmp_path, monkeypatch):
+    """As the page on tasks writes it."""
+    monkeypatch.chdir(tmp_path)
+    text = (TOYS / "multilabel.py").read_text()
+    Path("multilabel.py").write_text(text.replace("wrong = jnp", "wrong = batch['nothing'] + jnp"))
+    with pytest.raises(UserError, match=r"multilabel.py, line \d+: KeyError: 'nothing'"):
+        run(config_of("multilabel", Path()), tmp_path / "run")
+
+
+def test_a_file_may_change_until_something_is_trained(tmp_path):
+    """And its bytes are kept, line ends of Windows among them."""
+    text = (TOYS / "multilabel.py").read_text()
+    file, config = tmp_path / "multilabel.py", None
+    for version in (text.replace("0.1 * jax", "0.2 * jax"), text.replace("\n", "\r\n")):
+        file.write_bytes(version.encode())
+        config = config_of("multilabel", tmp_path, **{"train.epochs": 1})
+        if version != text.replace("\n", "\r\n"):
+            stop.requested_by = signal.SIGTERM
+            with pytest.raises(Preempted, match="while loading"):
+                run(config, tmp_path / "run")
+            stop.requested_by = None
+    run(config, tmp_path / "run")
+    assert (tmp_path / "run" / "task.py").read_bytes() == file.read_bytes()
+    assert restore_run(tmp_path / "run").epoch == 1
+    (tmp_path / "run" / "task.py").write_text(text.replace("0.1 * jax", "0.3 * jax"))
+    with pytest.raises(UserError, match="task file"):
+        restore_run(tmp_path / "run", data=False)
+
+
+def test_a_data_set_that_is_none(tmp_path):
+    (tmp_path / "data.py").write_text("def none(folder):\n    return {}\n\ndef bad(folder):\n    return folder.x\n")
+    config = config_of("multilabel")
+    for name, message in (
+        ("none", "none returns dict, which lacks .*spec"),
+        ("bad", "data.py, line 5: AttributeError"),
+    ):
+        config.data.name = f"{tmp_path / 'data.py'}:{name}"
+        with pytest.raises(UserError, match=message):
+            run(config, tmp_path / "run")
+
+
+def test_settings_are_keyword_arguments(tmp_path):
+    (tmp_path / "task.py").write_text("def linear(spec, l2=0.1):\n    return None\n")
+    with pytest.raises(UserError, match="its argument 'l2' is no setting: expected `def NAME.spec, .*, l2=DEFAULT"):
+        default_config(f"{tmp_path / 'task.py'}:linear")
 
 
 def test_fields_that_the_rows_lack(tmp_path):

@@ -221,6 +221,18 @@ def test_auto_goes_on_as_the_run_began(folder, tmp_path, monkeypatch, first):
         train_and_evaluate(by_hand, tmp_path / "run", devices=jax.devices()[:1], say=lines.append)
 
 
+def test_a_twin_goes_on_as_it_began(folder, tmp_path, monkeypatch):
+    """The rows of the run are streamed, those of its smaller twin are not: each follows its own folder."""
+    monkeypatch.setattr(placement_module, "device_bytes", lambda: 8000)
+    config = config_of(folder, **{"train.placement": "auto", "train.epochs": 1, "evaluate.calibrate": True})
+    first = train_and_evaluate(config, tmp_path / "run", devices=jax.devices()[:1], say=lambda line: None)
+    streamed = [json.loads((tmp_path / "run" / p / "placement.json").read_text()) for p in ("", "validation")]
+    assert streamed == [{"streamed": True}, {"streamed": False}]
+    (tmp_path / "run" / "validation" / "report.json").unlink()
+    again = train_and_evaluate(config, tmp_path / "run", devices=jax.devices()[:1], say=lambda line: None)
+    assert again["metrics"] == first["metrics"]
+
+
 @pytest.mark.parametrize("harm", ("gone", "cut short"))
 def test_a_file_that_vanishes_in_the_middle(folder, tmp_path, harm):
     """What was saved stays, and the error names the file."""
