@@ -191,7 +191,7 @@ def _rows(task: Task, dataset: Dataset, batching: str, name: str) -> Rows:
     rows = task.batchings[batching](dataset)
     if not isinstance(rows, Rows):
         raise UserError(
-            f"batching {batching!r} of task {task.name} returns {type(rows).__name__}: expected demjax.data.Rows"
+            f"batching {batching!r} of task {name} returns {type(rows).__name__}: expected demjax.data.Rows"
         )
     return rows
 

@@ -147,7 +147,7 @@ BROKEN = {
         "returns int: expected .12, d",
     ),
     "sweepable": ('sweepable=("margin",)', 'sweepable=("marign",)', "names 'marign': it is none of the constants"),
-    "protocols": ("protocols=(LABELS,)", "protocols=(LABELS, print)", "rotocol"),
+    "protocols": ("protocols=(LABELS,)", "protocols=(LABELS, print)", "multilabel.py"),
     "rows": ("return Rows(", "return dict(columns=", "batching 'examples' of task .* returns dict"),
     "constants": ("data.vectors[: len(spec.seen)], ", "data.vektors[: len(spec.seen)], ", "'vektors'"),
 }
