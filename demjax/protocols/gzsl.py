@@ -81,7 +81,7 @@ def _draw(figure: Any, metrics: Mapping[str, Any], details: Mapping[str, Any]) -
 
 def _label(axes: Any) -> None:
     axes.set(xlabel="accuracy on unseen classes", ylabel="accuracy on seen classes", xlim=(0, None), ylim=(0, None))
-    axes.set_title("Seen against unseen for every penalty (dot: none, star: found on validation)", fontsize=10)
+    axes.set_title("Seen against unseen for every penalty (dot: none, star: from validation)", fontsize=10)
 
 
 def draw_curve(axes: Any, metrics: Mapping[str, Any], details: Mapping[str, Any], label: str) -> None:

@@ -51,7 +51,7 @@ def settings_of(name: str) -> dict[str, Any]:
 
 
 def make_task(name: str, spec: Spec, settings: Mapping[str, Any]) -> Task:
-    """The task of a name with some settings, for data of the shapes in `spec`.
+    """The task of a name with these settings, for data of the shapes in `spec`.
 
     Raises:
       UserError: an unknown name or setting, a value out of range; of a user's file also whatever it raises.

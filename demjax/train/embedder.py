@@ -230,7 +230,7 @@ def embed_sentences(task: Task, variables: Variables, sentences: Sequence[str]) 
 
 
 def _part_of(correction: Correction, part: slice, candidates: np.ndarray | None) -> Correction:
-    """The statistics of some queries and of the candidates."""
+    """The statistics of the queries in `part` and of the candidates."""
     gallery = correction.gallery if candidates is None else tuple(x[candidates] for x in correction.gallery)
     return correction._replace(query=tuple(x[part] for x in correction.query), gallery=gallery)
 

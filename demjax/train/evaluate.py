@@ -27,7 +27,7 @@ class Options(NamedTuple):
       correction: a hub correction of `demjax.hubness`, `auto` for one that fits the score, "" for none; its bank is the
         images that are trained on: inductive.
       settings: of the protocols, as in `config.evaluate`.
-      tuned: {"": {option: value}, "corrected": {...}}: options of the protocols that were found on a validation view,
+      tuned: {"": {option: value}, "corrected": {...}}: options of the protocols that are best on a validation view,
         without and with correction.
     """
 
@@ -107,7 +107,7 @@ def tuned_options(task: Task, metrics: Mapping[str, float]) -> dict[str, dict[st
 
 
 def can_be_tuned(task: Task) -> bool:
-    """Whether a protocol of the task has options that are found on a validation view."""
+    """Whether a protocol of the task has options that are chosen on a validation view."""
     return any(protocol.tuned for protocol in task.protocols)
 
 

@@ -86,7 +86,7 @@ def words(spec: Spec) -> Reader:
         return (f"vocabulary: {len(known):,} words of the seen classes; of the unseen ones {unknown}",)
 
     n_in = len(known) + text.FIRST_WORD
-    return Reader(lambda some: text.numbered(some, known), lambda: n_in, check, unread, notes)
+    return Reader(lambda sentences: text.numbered(sentences, known), lambda: n_in, check, unread, notes)
 
 
 def symbols(spec: Spec, reads: str) -> Reader:
@@ -94,7 +94,9 @@ def symbols(spec: Spec, reads: str) -> Reader:
     if reads == CHARACTERS:
         return Reader(text.characters, lambda: len(text.ALPHABET), _check_characters)
     reader, n_in = words(spec), len(spec.vocabulary)
-    return reader._replace(read=lambda some: np.maximum(reader.read(some) - text.UNKNOWN, 0), n_in=lambda: n_in)
+    return reader._replace(
+        read=lambda sentences: np.maximum(reader.read(sentences) - text.UNKNOWN, 0), n_in=lambda: n_in
+    )
 
 
 def _check_characters(dataset: ClassSet) -> None:

@@ -120,7 +120,7 @@ def _conditions(suite: Suite, report: Mapping[str, Any]) -> str:
 
 
 CALIBRATED = (
-    " Calibrated: penalty on seen classes found on validation classes by a twin of the run. "
+    " Calibrated: penalty on seen classes chosen on validation classes by a twin of the run. "
     "Hub-corrected: CSLS (cosine, inner products) or NICDM (Euclidean), bank: seen training images, inductive."
 )
 

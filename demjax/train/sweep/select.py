@@ -102,7 +102,7 @@ def _try(config: ConfigDict, setting: dict[str, Any], folder: Path, say, cache: 
 
 
 def question(config: ConfigDict) -> dict[str, Any]:
-    """What a selection depends on: one that was asked another question is of no use."""
+    """What a selection depends on; the result of another one may not be used."""
     return {
         "seeds": config.select.seeds,
         "folds": list(FOLDS[: config.select.folds]),
@@ -174,7 +174,7 @@ def select_and_train(config: ConfigDict, workdir: str | Path, *, say: Callable[[
 
 
 def _check_winner(config: ConfigDict, setting: dict[str, Any], cache: DataCache) -> None:
-    """Whoever wins must be able to be trained and evaluated as it was asked for."""
+    """Every setting must train and evaluate as the config says: any of them may win."""
     best = _with(config, setting)
     try:
         build_population(best, None, cache) if best.population.seeds else build(best, cache=cache)

@@ -26,7 +26,7 @@ class Row:
       name: of the row and of its folder.
       config: file and argument, "cub_baseline.py:eszsl", beside the folder of the suite.
       changes: settings by flat key.
-      selected: how the setting was found, for the reader; "here" runs the config's grid on validation classes first.
+      selected: how the setting was chosen, for the reader; "here" runs the config's grid on validation classes first.
       published: {metric: percent}, numbers of a paper on the same data.
       note: of the row, for the reader.
       on_request: runs only where --only names it, as it needs a file that --set names.
