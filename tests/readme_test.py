@@ -57,7 +57,7 @@ def test_version_is_one():
 
 def test_the_search_section_runs(tmp_path, monkeypatch, capsys):
     """Its command and its Python, word by word, on files of the shapes it speaks of."""
-    from demjax.hubness.__main__ import main
+    from demjax.cli.hubness import main
 
     rng = np.random.default_rng(0)
     for name, n in (("images", 60), ("classes", 20), ("train", 40)):
@@ -67,7 +67,7 @@ def test_the_search_section_runs(tmp_path, monkeypatch, capsys):
     command = re.search(r"-m demjax.hubness (.*)", section).group(1)
     main(command.split())
     assert "csls (on the bank)" in capsys.readouterr().out and (tmp_path / "hubness" / "hubness.json").is_file()
-    found = {}
-    exec(re.search(r"^```python\n(.*?)\n```", section, flags=re.M | re.S).group(1), found)  # noqa: S102
-    assert found["place"].tolist() == [1] * 60 and found["cured"].ids.shape == (60, 10)
-    assert set(found["report"]) >= {"k_skewness", "gini"}
+    names = {}
+    exec(re.search(r"^```python\n(.*?)\n```", section, flags=re.M | re.S).group(1), names)  # noqa: S102
+    assert names["rank"].tolist() == [1] * 60 and names["corrected"].ids.shape == (60, 10)
+    assert set(names["report"]) >= {"k_skewness", "gini"}
