@@ -167,6 +167,10 @@ class Protocol:
         if not isinstance(result, Result):
             raise UserError(f"protocol {self.name} returns {type(result).__name__}: expected Result(metrics, details)")
         for name, value in result.metrics.items():
+            if "/" not in name:
+                raise UserError(
+                    f"protocol {self.name} returns a metric {name!r}: expected a name as {self.name}/{name}"
+                )
             if not isinstance(value, int | float | np.number):
                 raise UserError(f"protocol {self.name} returns {name} = {value!r}: expected a number")
         return result._replace(metrics={name: float(value) for name, value in result.metrics.items()})

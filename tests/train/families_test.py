@@ -171,6 +171,11 @@ def test_a_broken_file_is_named_with_its_line(tmp_path, name):
 JUDGED = {
     "raises": ("right = data.signs[", "right = data.sings[", r"line \d+: AttributeError"),
     "no result": ("return Result(", "return print(", "protocol labels returns NoneType: expected Result"),
+    "no slash": (
+        'Result({"labels/precision@2"',
+        'Result({"precision"',
+        "a metric 'precision': expected a name as labels/prec",
+    ),
     "no number": ("float(right.mean())", "right.mean(axis=0)", "protocol labels returns labels/precision@2 = array"),
 }
 
